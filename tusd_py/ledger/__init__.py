@@ -1,0 +1,1 @@
+"""Records, leases, expiry index and outbox: interchangeable modules behind ports.Ledger and ports.Outbox."""

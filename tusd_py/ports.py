@@ -1,0 +1,201 @@
+"""What the engine needs of the world: a ledger with an outbox, a storage, a request body.
+
+The docstring of a method is its contract; implementations do not repeat it, and the contract
+tests hold them to it. Refusals that a method raises (protocol/refusals.py) reach the client as they are.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from .protocol.upload import Upload
+
+
+class LeaseLost(Exception):
+    """The lease ran out or went to somebody else; what is not committed is not recorded."""
+
+
+class BodyCutShort(Exception):
+    """The client went away before the end of the body; everything that arrived is in the writer."""
+
+
+class Signal(StrEnum):
+    """A hint that something happened to an upload. The ledger has the truth; a lost signal costs time, nothing else."""
+
+    CHECKPOINT = "checkpoint"  # somebody asks how far the upload is
+    YIELD = "yield"  # somebody wants to change the upload
+    SETTLED = "settled"  # the holder committed or let go
+    EVENT = "event"  # the outbox has something new
+
+
+Watcher = Callable[[Signal], None]  # called in the event loop; must not block
+OUTBOX = ""  # what to watch for Signal.EVENT: no upload has this id
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that the application must hear of."""
+
+    id: str  # stable: the same fact has the same id for ever
+    kind: str  # "post-finish"
+    upload_id: str
+    body: str  # JSON as it will be sent
+    created_at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """An event that is due, claimed for some time by one worker."""
+
+    event: Event
+    attempt: int  # 1 is the first
+    told: frozenset[str] = frozenset()  # the receivers that have confirmed it already
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The upload is in somebody else's hands."""
+
+    remaining_s: float  # until the lease runs out unless it is renewed
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """An upload as seen by somebody who does not hold it."""
+
+    upload: Upload
+    is_held: bool
+    commits: int  # grows with every commit; tells a fresh offset from an old one
+
+
+class Ledger(Protocol):
+    """Records, leases, expiry index and outbox together: fencing needs them in one atomic step. One method, one step.
+
+    Every method is safe to repeat after a lost answer, and raises Unavailable when the ledger cannot be reached.
+    Tokens are unguessable and never reused, so equality is all that fencing needs: a token that a failover forgot is
+    never given out twice, as a counter's value would be.
+    """
+
+    async def create(self, upload: Upload, *, token: str = "", ttl_s: float = 0.0, event: Event | None = None) -> None:
+        """Record a new upload, with its event if it is born complete, held under token if there is one."""
+
+    async def acquire(self, upload_id: str, token: str, ttl_s: float) -> Upload | Held:
+        """Take the lease for ttl_s and return the upload; or, if it is held, ask the holder to yield (Signal.YIELD).
+
+        Raises UploadNotFound or UploadGone.
+        """
+
+    async def renew(self, upload_id: str, token: str, ttl_s: float) -> Signal | None:
+        """Keep the lease for another ttl_s; return what the holder was asked for since the last commit.
+
+        Raises LeaseLost.
+        """
+
+    async def commit(
+        self, upload: Upload, token: str, ttl_s: float, *, event: Event | None = None, release: bool = False
+    ) -> None:
+        """Record offset, length and expiry, and the event with them; renew the lease or let it go.
+
+        Tells those who wait (Signal.SETTLED). Raises LeaseLost, and nothing was recorded then.
+        """
+
+    async def release(self, upload_id: str, token: str) -> None:
+        """Let the lease go if it is still ours; tells those who wait (Signal.SETTLED)."""
+
+    async def remove(self, upload_id: str, token: str, reason: str, forget_at: float) -> None:
+        """Replace the record by a tombstone that says why until forget_at (Unix seconds). Raises LeaseLost."""
+
+    async def inspect(self, upload_id: str, *, ask: bool) -> Sight:
+        """Return what is recorded; with ask, a holder is asked for a checkpoint (Signal.CHECKPOINT).
+
+        Raises UploadNotFound or UploadGone.
+        """
+
+    async def expired(self, now: float, limit: int) -> list[str]:
+        """Return up to limit ids of unfinished uploads past their expiry; forgets tombstones that are due."""
+
+    async def take_turn(self, name: str, ttl_s: float) -> bool:
+        """Return True for one caller in ttl_s: who does a chore that one replica is enough for."""
+
+    def watch(self, upload_id: str, watcher: Watcher) -> Callable[[], None]:
+        """Call watcher at every signal for this upload, from any process, until the returned function is called."""
+
+    async def ping(self) -> None:
+        """Return when the ledger answers."""
+
+
+class Outbox(Protocol):
+    """Events that are owed. At least once: what is claimed and not settled comes back when the claim runs out."""
+
+    async def claim(self, now: float, claim_s: float, limit: int) -> list[Delivery]:
+        """Return up to limit events that are due at now (Unix seconds) and keep them from others for claim_s."""
+
+    async def confirm(self, event_id: str) -> None:
+        """Forget the event: everybody has heard of it."""
+
+    async def postpone(self, delivery: Delivery, due_at: float, reason: str) -> None:
+        """Try again at due_at (Unix seconds), telling only those not in delivery.told."""
+
+    async def bury(self, delivery: Delivery, reason: str) -> None:
+        """Give the event up; keep it with its reason for a person to look at."""
+
+
+class Writer(Protocol):
+    """The open bytes of one upload, locked against every other writer."""
+
+    offset: int  # bytes; where the next byte goes
+
+    async def write(self, pieces: list[bytes]) -> None:
+        """Write the pieces at offset and advance it. Raises LeaseLost when the lease has run out, or StorageFull."""
+
+    async def flush(self) -> int:
+        """Return the offset below which every byte survives a crash, in bytes."""
+
+    async def finish(self, upload: Upload) -> None:
+        """Cut off everything behind the upload's length, make it safe, and note in the sidecar that it is complete."""
+
+    async def close(self) -> None:
+        """Wait for the write that is under way, then let the file go."""
+
+
+class Storage(Protocol):
+    """Where the bytes lie: one file an upload, and a sidecar that says whose bytes they are."""
+
+    async def create(self, upload: Upload) -> None:
+        """Make room for an upload. Raises StorageFull."""
+
+    async def open(self, upload: Upload, guard: Callable[[], None], grown: Callable[[], None]) -> Writer:
+        """Return a writer at the upload's offset, or at less if the bytes before it are not there.
+
+        guard is called before every write and may raise; grown after it. Raises UploadLocked when a former holder
+        still has the file, UploadNotFound when there is none.
+        """
+
+    async def remove(self, upload_id: str) -> None:
+        """Free everything that belongs to the upload; it may be gone already."""
+
+    def path(self, upload_id: str) -> Path:
+        """Return where the bytes are for those who read them."""
+
+    def describe(self, upload_id: str) -> Mapping[str, str]:
+        """Return where the bytes are in tusd's words: Type, Path, InfoPath."""
+
+
+class Body(Protocol):
+    """The body of one request."""
+
+    received_at: float  # monotonic seconds; when the last byte came
+
+    async def move(self, writer: Writer, at_most: int | None) -> int:
+        """Move the body into writer until it ends, at_most bytes are in, or stop() is called; return how many went.
+
+        Raises BodyCutShort, or what writer.write raises.
+        """
+
+    async def has_more(self) -> bool:
+        """Return whether the body goes on behind what was moved."""
+
+    def stop(self) -> None:
+        """Make move() end soon, with everything that arrived in the writer. The rest of the body stays unread."""

@@ -1,0 +1,104 @@
+"""Header values: parse_x turns text into a value, build_x a value into text. No header name is known here."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from email.utils import formatdate
+from urllib.parse import quote
+
+MAX_INTEGER = 2**63 - 1  # file sizes are signed 64 bits in every kernel and in tusd
+MAX_METADATA = 16 * 1024  # bytes of Upload-Metadata; Node refuses to read header blocks over 16 KiB back from HEAD
+
+_DIGITS = re.compile(r"[0-9]{1,19}")  # not \d: that takes full-width digits
+_UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # ours are 32 hex digits; the rest is room for folders taken over
+_METADATA_KEY = re.compile(r"[!-+\--~]+")  # visible ASCII without the comma
+
+
+def parse_integer(text: str) -> int:
+    """Return the non-negative integer below 2^63 that 1 to 19 ASCII digits spell. Raises ValueError.
+
+    "The value MUST be a non-negative integer." (Core, Upload-Offset and Upload-Length)
+    """
+    if not _DIGITS.fullmatch(text) or (value := int(text)) > MAX_INTEGER:
+        raise ValueError(f"must be 1 to 19 digits and below 2^63, it is {text[:40]!r}")
+    return value
+
+
+def is_upload_id(text: str) -> bool:
+    """Return whether text can be the id of an upload, and so the name of a file in the upload folder."""
+    return _UPLOAD_ID.fullmatch(text) is not None
+
+
+def parse_metadata(text: str) -> dict[str, bytes]:
+    """Return the keys and decoded values of Upload-Metadata. Raises ValueError.
+
+    "The `Upload-Metadata` request and response header MUST consist of one or more comma-separated key-value pairs."
+    (Creation, Upload-Metadata). No pair at all is taken too: tuspy sends an empty header when it has no metadata.
+    """
+    metadata: dict[str, bytes] = {}
+    if len(text) > MAX_METADATA:
+        raise ValueError(f"is {len(text)} bytes long, at most {MAX_METADATA} are taken")
+    if not text.strip(" \t"):
+        return metadata
+    for pair in text.split(","):
+        # "The key and value MUST be separated by a space. [...] The value MAY be empty. In these cases, the space
+        # [...] MAY be left out."
+        key, _, value = pair.strip(" \t").partition(" ")
+        # "The key MUST NOT contain spaces and commas and MUST NOT be empty. The key SHOULD be ASCII encoded"
+        if not _METADATA_KEY.fullmatch(key):
+            raise ValueError(f"has the key {key[:40]!r}, a key is visible ASCII without spaces and commas")
+        # "All keys MUST be unique."
+        if key in metadata:
+            raise ValueError(f"has the key {key[:40]!r} twice")
+        try:
+            # "the value MUST be Base64 encoded"
+            metadata[key] = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError):  # ValueError: not ASCII
+            raise ValueError(f"has a value for {key[:40]!r} that is not Base64") from None
+    return metadata
+
+
+def build_http_date(at: float) -> str:
+    """Return Unix seconds as an RFC 9110 date (IMF-fixdate)."""
+    return formatdate(at, usegmt=True)
+
+
+# Types that a browser may show from our origin without running anything; everything else is a download.
+INLINE_TYPES = frozenset(
+    {
+        "audio/mp4",
+        "audio/mpeg",
+        "audio/ogg",
+        "audio/wav",
+        "audio/webm",
+        "image/avif",
+        "image/gif",
+        "image/jpeg",
+        "image/png",
+        "image/webp",
+        "text/plain",
+        "video/mp4",
+        "video/ogg",
+        "video/quicktime",
+        "video/webm",
+    }
+)
+
+
+def build_content_type(metadata: Mapping[str, bytes]) -> str:
+    """Return a media type that is safe to serve to a browser: the one the metadata claims, if it runs nothing."""
+    claimed = metadata.get("filetype", metadata.get("type", b"")).decode("ascii", "replace").strip().lower()
+    return claimed if claimed in INLINE_TYPES else "application/octet-stream"
+
+
+def build_content_disposition(metadata: Mapping[str, bytes]) -> str:
+    """Return Content-Disposition for a download, with the file name from the metadata (RFC 6266, RFC 8187)."""
+    kind = "attachment" if build_content_type(metadata) == "application/octet-stream" else "inline"
+    name = metadata.get("filename", metadata.get("name", b"")).decode("utf-8", "replace")
+    # The last part only, and no control characters: a name from the net is never a path or a header.
+    name = "".join(c for c in re.split(r"[/\\]", name)[-1] if c.isprintable())[:255]
+    if not name:
+        return kind
+    fallback = re.sub(r"[^ !#-\[\]-~]|%", "_", name)
+    return f"{kind}; filename=\"{fallback}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -1,0 +1,84 @@
+"""What passes the border: requests and replies without a framework, and the commands that a request can be.
+
+A dialect (tus1.py) reads a Request into one command and builds the Reply; the engine knows only the commands.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request without its body."""
+
+    method: str
+    upload_id: str  # "" is the creation URL
+    headers: Mapping[str, tuple[str, ...]]  # names in lower case; every value received, in order
+    creation_url: str  # absolute, or a path where the origin is not known; ends in "/"
+    uri: str = ""  # path and query as received
+    remote_addr: str = ""  # "host:port" of the peer
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One HTTP response."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What this server takes and offers; told by OPTIONS."""
+
+    max_size: int = 0  # bytes of one upload; 0: no limit
+    extensions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Describe:
+    """Tell what the server can do (OPTIONS)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make a new upload (POST), with its first bytes when the request carries some."""
+
+    length: int | None  # bytes; None: deferred
+    metadata: str = ""  # Upload-Metadata as received
+    body_length: int | None = 0  # bytes; None: told by the end of the body (chunked)
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Add the body to an upload at an offset (PATCH)."""
+
+    upload_id: str
+    offset: int  # bytes
+    length: int | None = None  # bytes; declared now for an upload whose length was deferred
+    body_length: int | None = 0  # bytes; None: told by the end of the body (chunked)
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Tell the offset of an upload (HEAD)."""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Remove an upload (DELETE)."""
+
+    upload_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """Give the bytes of a finished upload (GET); not part of tus, offered because every client expects it."""
+
+    upload_id: str
+
+
+Command = Describe | Create | Append | Inspect | Terminate | Download

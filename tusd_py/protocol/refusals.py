@@ -1,0 +1,126 @@
+"""Every way to say no.
+
+    Refusal
+    ├── BadHeader              400  a header value that the text does not allow
+    ├── UploadNotFound         404
+    ├── MethodNotAllowed       405  with Allow
+    ├── OffsetMismatch         409  with the true Upload-Offset
+    ├── NotFinished            409  the bytes are asked for before all are there
+    ├── UploadGone             410  terminated or expired: begin again
+    ├── UnsupportedVersion     412  with Tus-Version
+    ├── TooLarge               413  beyond the server's maximum or the upload's length
+    ├── WrongContentType       415
+    ├── UploadLocked           423  somebody else holds it; try again
+    ├── Internal               500  a fault of ours; the log tells
+    ├── Unavailable            503  the ledger is away; try again
+    └── StorageFull            507  no room for the bytes; try again
+
+The rule that refuses raises one; app.py answers it, once. Codes are stable, and tusd's where tusd has one.
+"""
+
+from typing import ClassVar
+
+Headers = tuple[tuple[str, str], ...]
+
+
+class Refusal(Exception):
+    """A request is answered with an error. The text is a sentence for the caller, with both values in it."""
+
+    status: ClassVar[int]
+    title: ClassVar[str]
+    code: str
+    action: ClassVar[str] = "fix"  # what the client should do next: fix, resume, retry, restart
+
+    def __init__(self, detail: str, *, code: str | None = None, headers: Headers = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.headers = headers
+        if code is not None:
+            self.code = code
+
+
+class BadHeader(Refusal):
+    status = 400
+    title = "Bad Request"
+    code = "ERR_INVALID_HEADER"
+
+
+class UploadNotFound(Refusal):
+    status = 404
+    title = "Upload Not Found"
+    code = "ERR_UPLOAD_NOT_FOUND"
+    action = "restart"
+
+
+class MethodNotAllowed(Refusal):
+    status = 405
+    title = "Method Not Allowed"
+    code = "ERR_METHOD_NOT_ALLOWED"
+
+
+class OffsetMismatch(Refusal):
+    status = 409
+    title = "Offset Mismatch"
+    code = "ERR_MISMATCHED_OFFSET"
+    action = "resume"
+
+
+class NotFinished(Refusal):
+    status = 409
+    title = "Upload Not Finished"
+    code = "ERR_UPLOAD_NOT_FINISHED"
+    action = "resume"
+
+
+class UploadGone(Refusal):
+    status = 410
+    title = "Upload Gone"
+    code = "ERR_UPLOAD_GONE"
+    action = "restart"
+
+
+class UnsupportedVersion(Refusal):
+    status = 412
+    title = "Unsupported Version"
+    code = "ERR_UNSUPPORTED_VERSION"
+
+
+class TooLarge(Refusal):
+    status = 413
+    title = "Too Large"
+    code = "ERR_UPLOAD_SIZE_EXCEEDED"
+
+
+class WrongContentType(Refusal):
+    # "otherwise the server SHOULD return a `415 Unsupported Media Type` status" (Core, PATCH); tusd's 400 is older.
+    status = 415
+    title = "Unsupported Media Type"
+    code = "ERR_INVALID_CONTENT_TYPE"
+
+
+class UploadLocked(Refusal):
+    status = 423
+    title = "Upload Locked"
+    code = "ERR_UPLOAD_LOCKED"
+    action = "retry"
+
+
+class Internal(Refusal):
+    status = 500
+    title = "Internal Server Error"
+    code = "ERR_INTERNAL_SERVER_ERROR"
+    action = "retry"
+
+
+class Unavailable(Refusal):
+    status = 503
+    title = "Service Unavailable"
+    code = "ERR_LEDGER_UNAVAILABLE"
+    action = "retry"
+
+
+class StorageFull(Refusal):
+    status = 507
+    title = "Insufficient Storage"
+    code = "ERR_STORAGE_FULL"
+    action = "retry"

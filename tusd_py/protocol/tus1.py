@@ -1,0 +1,267 @@
+"""The tus 1.0.0 dialect: read() turns a request into a command; created(), appended() and so on build the replies.
+
+The protocol text is quoted above the line that obeys it; the section stands behind the quotation.
+"""
+
+import json
+
+from .fields import build_http_date, is_upload_id, parse_integer, parse_metadata
+from .messages import Append, Command, Create, Describe, Download, Inspect, Limits, Reply, Request, Terminate
+from .refusals import (
+    BadHeader,
+    Headers,
+    MethodNotAllowed,
+    Refusal,
+    UnsupportedVersion,
+    UploadLocked,
+    UploadNotFound,
+    WrongContentType,
+)
+from .upload import Upload
+
+VERSION = "1.0.0"
+OFFSET_OCTET_STREAM = "application/offset+octet-stream"
+
+CREATION_METHODS = "POST, OPTIONS"
+UPLOAD_METHODS = "HEAD, PATCH, DELETE, GET, OPTIONS"
+
+# Read by scripts of other origins only when exposed; what tus-js-client and Uppy read, and what helps a person.
+EXPOSED_HEADERS = (
+    "Location",
+    "Retry-After",
+    "Tus-Checksum-Algorithm",
+    "Tus-Extension",
+    "Tus-Max-Size",
+    "Tus-Resumable",
+    "Tus-Version",
+    "Upload-Concat",
+    "Upload-Defer-Length",
+    "Upload-Expires",
+    "Upload-Length",
+    "Upload-Metadata",
+    "Upload-Offset",
+)
+
+
+def read(request: Request) -> Command:
+    """Return the command that the request is. Raises a Refusal; nothing was touched then."""
+    # "The `X-HTTP-Method-Override` request header MUST be a string which MUST be interpreted as the request's method
+    # by the Server, if the header is presented. The actual method of the request MUST be ignored." (Core)
+    method = value_of(request, "x-http-method-override") or request.method
+    if method == "OPTIONS":
+        # "The Client SHOULD NOT include the `Tus-Resumable` header in the request and the Server MUST ignore the
+        # header." (Core, OPTIONS)
+        return Describe()
+    check_version(method, value_of(request, "tus-resumable"))
+    if not request.upload_id:
+        if method != "POST":
+            raise MethodNotAllowed(f"{method} is not for the creation URL", headers=(("Allow", CREATION_METHODS),))
+        return read_create(request)
+    if not is_upload_id(request.upload_id):
+        raise UploadNotFound("No upload has this URL; start a new upload")
+    match method:
+        case "HEAD":
+            return Inspect(request.upload_id)
+        case "PATCH":
+            return read_append(request)
+        case "DELETE":
+            return Terminate(request.upload_id)
+        case "GET":
+            return Download(request.upload_id)
+    raise MethodNotAllowed(f"{method} is not for an upload", headers=(("Allow", UPLOAD_METHODS),))
+
+
+def check_version(method: str, version: str | None) -> None:
+    """Raise UnsupportedVersion unless the client speaks this dialect.
+
+    "If the version specified by the Client is not supported by the Server, it MUST respond with the `412 Precondition
+    Failed` status and MUST include the `Tus-Version` header into the response. In addition, the Server MUST NOT
+    process the request." (Core, Tus-Resumable)
+    """
+    # GET and HEAD without the header pass, as in tusd: video players and download tools send them, they change nothing.
+    if version == VERSION or method == "GET" or (method == "HEAD" and version is None):
+        return
+    said = "missing" if version is None else repr(version[:40])
+    raise UnsupportedVersion(
+        f"Tus-Resumable is {said}, this server speaks {VERSION}", headers=(("Tus-Version", VERSION),)
+    )
+
+
+def read_create(request: Request) -> Create:
+    """Return the Create that a POST to the creation URL is. Raises BadHeader or WrongContentType."""
+    length = integer_of(request, "upload-length", "ERR_INVALID_UPLOAD_LENGTH")
+    deferred = value_of(request, "upload-defer-length")
+    # "If the `Upload-Defer-Length` header contains any other value than `1` the server should return a `400 Bad
+    # Request` status." (Creation, POST)
+    if deferred is not None and deferred != "1":
+        raise BadHeader(
+            f"Upload-Defer-Length is {deferred[:40]!r}, it can only be 1", code="ERR_INVALID_UPLOAD_LENGTH_DEFER"
+        )
+    # "The request MUST include one of the following headers: a) `Upload-Length` [...] b) `Upload-Defer-Length: 1`"
+    # (Creation, POST)
+    if length is None and deferred is None:
+        raise BadHeader(
+            "Upload-Length is missing; send it, or Upload-Defer-Length: 1 while the length is not known",
+            code="ERR_INVALID_UPLOAD_LENGTH",
+        )
+    if length is not None and deferred is not None:
+        raise BadHeader(
+            f"Upload-Length is {length} and Upload-Defer-Length is 1; send one of them",
+            code="ERR_AMBIGUOUS_UPLOAD_LENGTH",
+        )
+    metadata = value_of(request, "upload-metadata") or ""
+    try:
+        parse_metadata(metadata)
+    except ValueError as exc:
+        raise BadHeader(f"Upload-Metadata {exc}", code="ERR_INVALID_METADATA") from None
+    body_length = body_length_of(request)
+    # "The Client MUST include the `Content-Type: application/offset+octet-stream` header." (Creation With Upload)
+    if body_length != 0:
+        check_content_type(request)
+    return Create(length=length, metadata=metadata, body_length=body_length)
+
+
+def read_append(request: Request) -> Append:
+    """Return the Append that a PATCH is. Raises BadHeader or WrongContentType."""
+    # "All `PATCH` requests MUST use `Content-Type: application/offset+octet-stream`" (Core, PATCH)
+    check_content_type(request)
+    offset = integer_of(request, "upload-offset", "ERR_INVALID_OFFSET")
+    if offset is None:
+        raise BadHeader("Upload-Offset is missing; ask for it with HEAD", code="ERR_INVALID_OFFSET")
+    return Append(
+        upload_id=request.upload_id,
+        offset=offset,
+        # "the Client MUST set the `Upload-Length` header in the next `PATCH` request, once the length is known."
+        # (Creation, POST)
+        length=integer_of(request, "upload-length", "ERR_INVALID_UPLOAD_LENGTH"),
+        body_length=body_length_of(request),
+    )
+
+
+def value_of(request: Request, name: str) -> str | None:
+    """Return the one value of a header, None without it. Raises BadHeader when it is there twice and disagrees."""
+    values = set(request.headers.get(name, ()))
+    if len(values) > 1:
+        raise BadHeader(f"{name} is there {len(request.headers[name])} times with different values; send it once")
+    return values.pop() if values else None
+
+
+def integer_of(request: Request, name: str, code: str) -> int | None:
+    """Return a header's non-negative integer, None without it. Raises BadHeader with this code."""
+    text = value_of(request, name)
+    try:
+        return None if text is None else parse_integer(text)
+    except ValueError as exc:
+        raise BadHeader(f"{name} {exc}", code=code) from None
+
+
+def body_length_of(request: Request) -> int | None:
+    """Return how many bytes the body has; None when only its end will tell (chunked transfer coding)."""
+    if "transfer-encoding" in request.headers:
+        return None
+    return integer_of(request, "content-length", "ERR_INVALID_CONTENT_LENGTH") or 0
+
+
+def check_content_type(request: Request) -> None:
+    """Raise WrongContentType unless the body is announced as bytes of an upload."""
+    content_type = value_of(request, "content-type")
+    if content_type is None or content_type.partition(";")[0].strip().lower() != OFFSET_OCTET_STREAM:
+        said = "missing" if content_type is None else repr(content_type[:80])
+        raise WrongContentType(f"Content-Type is {said}, it must be {OFFSET_OCTET_STREAM}")
+
+
+def described(limits: Limits) -> Reply:
+    """Return the reply to OPTIONS.
+
+    "A successful response [...] MUST contain the `Tus-Version` header. It MAY include the `Tus-Extension` and
+    `Tus-Max-Size` headers." (Core, OPTIONS)
+    """
+    headers: Headers = (("Tus-Resumable", VERSION), ("Tus-Version", VERSION))
+    # "If no extensions are supported, the `Tus-Extension` header MUST be omitted." (Core, Tus-Extension)
+    if limits.extensions:
+        headers += (("Tus-Extension", ",".join(limits.extensions)),)
+    if limits.max_size:
+        headers += (("Tus-Max-Size", str(limits.max_size)),)
+    return Reply(204, headers)
+
+
+def created(upload: Upload, request: Request) -> Reply:
+    """Return the reply to a POST that made this upload."""
+    # "The Server MUST set the `Location` header to the URL of the created resource." (Creation, POST)
+    headers: Headers = (("Tus-Resumable", VERSION), ("Location", request.creation_url + upload.id))
+    # "MUST include the `Upload-Offset` header in the response" (Creation With Upload); harmless without a body.
+    headers += (("Upload-Offset", str(upload.offset)),)
+    return Reply(201, headers + expires(upload))
+
+
+def appended(upload: Upload) -> Reply:
+    """Return the reply to a PATCH that left the upload like this."""
+    # "The Server MUST acknowledge successful `PATCH` requests with the `204 No Content` status. It MUST include the
+    # `Upload-Offset` header containing the new offset." (Core, PATCH)
+    return Reply(204, (("Tus-Resumable", VERSION), ("Upload-Offset", str(upload.offset)), *expires(upload)))
+
+
+def inspected(upload: Upload) -> Reply:
+    """Return the reply to a HEAD."""
+    headers: Headers = (
+        ("Tus-Resumable", VERSION),
+        # "The Server MUST prevent the client and/or proxies from caching the response by adding the `Cache-Control:
+        # no-store` header to the response." (Core, HEAD)
+        ("Cache-Control", "no-store"),
+        # "The Server MUST always include the `Upload-Offset` header in the response for a `HEAD` request" (Core, HEAD)
+        ("Upload-Offset", str(upload.offset)),
+    )
+    if upload.length is not None:
+        # "If the size of the upload is known, the Server MUST include the `Upload-Length` header" (Core, HEAD)
+        headers += (("Upload-Length", str(upload.length)),)
+    else:
+        # "As long as the length of the upload is not known, the Server MUST set `Upload-Defer-Length: 1` in all
+        # responses to `HEAD` requests." (Creation, POST)
+        headers += (("Upload-Defer-Length", "1"),)
+    if upload.metadata:
+        # "responses to `HEAD` requests MUST include the `Upload-Metadata` header and its value as specified by the
+        # Client during the creation." (Creation, POST)
+        headers += (("Upload-Metadata", upload.metadata),)
+    return Reply(200, headers + expires(upload))
+
+
+def terminated() -> Reply:
+    """Return the reply to a DELETE: "MUST respond with the `204 No Content` status" (Termination, DELETE)."""
+    return Reply(204, (("Tus-Resumable", VERSION),))
+
+
+def refused(refusal: Refusal, method: str) -> Reply:
+    """Return the reply that tells a refusal: problem details (RFC 9457) with a stable code."""
+    problem = {
+        "type": "about:blank",
+        "title": refusal.title,
+        "status": refusal.status,
+        "code": refusal.code,
+        "detail": refusal.detail,
+        "action": refusal.action,
+    }
+    status = refusal.status
+    if method == "HEAD" and status >= 500:
+        # 423, not 503: tus-js-client forgets the upload and starts over on any other answer to HEAD.
+        status = UploadLocked.status
+    headers: Headers = (
+        ("Tus-Resumable", VERSION),
+        ("Content-Type", "application/problem+json"),
+        ("Cache-Control", "no-store"),
+        *refusal.headers,
+    )
+    if refusal.action == "retry":
+        headers += (("Retry-After", "1"),)  # seconds; a lease or a Redis failover is settled in a few
+    return Reply(status, headers, b"" if method == "HEAD" else json.dumps(problem).encode())
+
+
+def expires(upload: Upload) -> Headers:
+    """Return Upload-Expires for an unfinished upload that will expire.
+
+    "This header MUST be included in every `PATCH` response if the upload is going to expire. If the expiration is
+    known at the creation, the `Upload-Expires` header MUST be included in the response to the initial `POST` request."
+    (Expiration, Upload-Expires)
+    """
+    if upload.expires_at is None or upload.is_complete:
+        return ()
+    return (("Upload-Expires", build_http_date(upload.expires_at)),)

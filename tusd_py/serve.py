@@ -1,0 +1,125 @@
+"""`tusd-py serve`: the application under uvicorn, on a socket of its own, in one process or several."""
+
+import contextlib
+import os
+import socket
+import stat
+from typing import Any
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from .app import create_app
+from .settings import Settings
+
+BACKLOG = 2048  # connections that wait to be accepted; the kernel's somaxconn cuts it
+KEEP_ALIVE_S = 75  # longer than nginx keeps an idle connection (60 s): the side that reuses it must not lose a race
+
+LOG_CONFIG: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(process)d %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {name: {"handlers": ["stderr"], "level": "INFO"} for name in ("tusd_py", "uvicorn.error")},
+}
+
+
+class CannotListen(Exception):
+    """The address is taken or cannot be had; the text is one line."""
+
+
+class Announcing(uvicorn.Server):
+    """Prints where to upload as soon as the server listens: the line that tools made for tusd wait for."""
+
+    def __init__(self, config: uvicorn.Config, line: str) -> None:
+        super().__init__(config)
+        self._line = line
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        print(self._line, flush=True)
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises CannotListen."""
+    listener = listen(settings)
+    line = f"You can now upload files to: {address_of(listener, settings)}"
+    config: dict[str, Any] = {
+        "http": "httptools",
+        "ws": "none",
+        "lifespan": "on",
+        "log_config": LOG_CONFIG,
+        "access_log": False,
+        "server_header": False,
+        "proxy_headers": False,  # forwarded.py believes fewer people
+        "backlog": BACKLOG,
+        "timeout_keep_alive": KEEP_ALIVE_S,
+        "timeout_graceful_shutdown": round(settings.shutdown_timeout),
+    }
+    try:
+        if settings.workers == 1:
+            Announcing(uvicorn.Config(create_app(settings), **config), line).run([listener])
+        else:
+            os.environ.update(settings.to_env())  # read by create_app in each worker
+            app = "tusd_py.app:create_app"
+            supervisor = Multiprocess(
+                uvicorn.Config(app, factory=True, workers=settings.workers, **config), sockets=[listener]
+            )
+            print(line, flush=True)  # the socket listens already: who connects now is served when a worker is up
+            supervisor.run()
+    finally:
+        listener.close()
+        if settings.unix_socket:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(settings.unix_socket)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a listening socket. Raises CannotListen."""
+    try:
+        if settings.unix_socket:
+            return listen_unix(settings.unix_socket)
+        family, kind, proto, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, proto)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except OSError as exc:
+        where = settings.unix_socket or f"{settings.host}:{settings.port}"
+        text = f"cannot listen on {where}: {exc.strerror or exc}; is it in use? --port 0 picks a free one"
+        raise CannotListen(text) from exc
+    listener.set_inheritable(True)
+    return listener
+
+
+def listen_unix(path: str) -> socket.socket:
+    """Return a socket that listens at path, where a dead server may have left its own. Raises OSError."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.stat(path).st_mode) and not is_answered(path):
+            os.unlink(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(path)
+    os.chmod(path, 0o666)  # as uvicorn does: who may connect is decided by the folder
+    listener.listen(BACKLOG)
+    listener.set_inheritable(True)
+    return listener
+
+
+def is_answered(path: str) -> bool:
+    """Return whether somebody listens on the unix socket at path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        try:
+            trial.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def address_of(listener: socket.socket, settings: Settings) -> str:
+    """Return the creation URL, or the path of the unix socket and the creation path."""
+    if settings.unix_socket:
+        return f"unix:{settings.unix_socket}:{settings.base_path}"
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.base_path}"

@@ -1,0 +1,1 @@
+"""Where the bytes lie. The modules here are interchangeable behind ports.Storage."""

@@ -1,0 +1,225 @@
+"""Uploads as files: FOLDER/<id> holds the bytes, FOLDER/<id>.info is the sidecar.
+
+Every write is positional and nothing truncates on open: a frozen former holder that wakes up there would cut off what
+its successor wrote. System calls run in a small thread pool, for a volume may take seconds to answer.
+"""
+
+import asyncio
+import errno
+import fcntl
+import json
+import os
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+import aiofiles
+
+from ..protocol.fileinfo import build_fileinfo
+from ..protocol.refusals import StorageFull, UploadLocked, UploadNotFound
+from ..protocol.upload import Upload
+
+THREADS = 16  # a few stuck writes leave room for the others
+SECOND_LOOK_S = 0.2  # a network file system may show an old size for a moment after another client's write
+
+# struct flock: l_type, l_whence, l_start, l_len (0: to the end, however far it grows), l_pid (0 for OFD locks)
+_WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+T = TypeVar("T")
+Run = Callable[[Callable[[], T]], Awaitable[T]]
+
+
+class FileStorage:
+    """ports.Storage in one folder, which several hosts may share."""
+
+    def __init__(self, folder: Path, *, durable: bool) -> None:
+        """durable: bytes and names are flushed to the disk before anyone hears that they are safe."""
+        self._folder = folder.resolve()
+        self._durable = durable
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tusd_py-storage")
+
+    async def create(self, upload: Upload) -> None:
+        await self._run(lambda: os.close(os.open(self.path(upload.id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o660)))
+        await self.write_sidecar(upload)
+        if self._durable:
+            await self._run(lambda: sync_folder(self._folder))
+
+    async def open(self, upload: Upload, guard: Callable[[], None], grown: Callable[[], None]) -> "FileWriter":
+        fd = await self._run(lambda: open_locked(self.path(upload.id)))
+        try:
+            offset = upload.offset
+            if await self._run(lambda: os.fstat(fd).st_size) < offset:
+                await asyncio.sleep(SECOND_LOOK_S)
+                offset = min(offset, await self._run(lambda: size_of(self.path(upload.id))))
+        except BaseException:
+            os.close(fd)
+            raise
+        return FileWriter(self, fd, offset, guard, grown, durable=self._durable)
+
+    async def remove(self, upload_id: str) -> None:
+        # The bytes first: a sidecar without bytes is seen for what it is, bytes without a sidecar are anybody's.
+        await self._run(lambda: self.path(upload_id).unlink(missing_ok=True))
+        await self._run(lambda: self._sidecar(upload_id).unlink(missing_ok=True))
+
+    def path(self, upload_id: str) -> Path:
+        return self._folder / upload_id
+
+    def describe(self, upload_id: str) -> Mapping[str, str]:
+        return {
+            "Type": "filestore",  # tusd's name for it
+            "Path": str(self.path(upload_id)),
+            "InfoPath": str(self._sidecar(upload_id)),
+        }
+
+    async def write_sidecar(self, upload: Upload) -> None:
+        """Write FOLDER/<id>.info: tusd's FileInfo, and under "TusdPy" what tusd has no field for."""
+        info = build_fileinfo(upload, self.describe(upload.id))
+        info["TusdPy"] = {"CreatedAt": upload.created_at, "UploadMetadata": upload.metadata}
+        sidecar = self._sidecar(upload.id)
+        # Written aside and renamed: a reader sees the old text or the new one, never half of it.
+        aside = sidecar.with_suffix(".info.new")
+        try:
+            async with aiofiles.open(aside, "w", executor=self._pool) as file:
+                await file.write(json.dumps(info))
+                await file.flush()
+                if self._durable:
+                    await self._run(lambda: os.fdatasync(file.fileno()))
+        except OSError as exc:
+            raise no_room(exc) from exc
+        await self._run(lambda: aside.replace(sidecar))
+
+    def close(self) -> None:
+        """Wait for the calls that are under way and end the threads."""
+        self._pool.shutdown()
+
+    def _sidecar(self, upload_id: str) -> Path:
+        return self._folder / f"{upload_id}.info"
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+        except OSError as exc:
+            raise no_room(exc) from exc
+
+
+class FileWriter:
+    """ports.Writer on one open and locked file."""
+
+    def __init__(
+        self,
+        storage: FileStorage,
+        fd: int,
+        offset: int,
+        guard: Callable[[], None],
+        grown: Callable[[], None],
+        *,
+        durable: bool,
+    ) -> None:
+        self.offset = offset
+        self._storage = storage
+        self._fd = fd
+        self._guard = guard
+        self._grown = grown
+        self._durable = durable
+        self._under_way: set[asyncio.Future[None]] = set()
+        self._closed = False
+
+    async def write(self, pieces: list[bytes]) -> None:
+        self._guard()
+        offset = self.offset
+        await self._call(lambda: write_at(self._fd, pieces, offset))
+        self.offset = offset + sum(map(len, pieces))
+        self._grown()
+
+    async def flush(self) -> int:
+        offset = self.offset
+        if self._durable:
+            await self._call(lambda: os.fdatasync(self._fd))
+        return offset
+
+    async def finish(self, upload: Upload) -> None:
+        self._guard()
+        assert upload.length is not None
+        length = upload.length
+        await self._call(lambda: cut_to(self._fd, length, durable=self._durable))
+        await self._storage.write_sidecar(upload)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        # A descriptor that is closed under a running write would be reused, and the bytes land in another upload.
+        while self._under_way:
+            await asyncio.shield(asyncio.wait(self._under_way))
+        os.close(self._fd)  # the lock goes with it
+
+    async def _call(self, call: Callable[[], None]) -> None:
+        running = asyncio.ensure_future(self._storage._run(call))
+        self._under_way.add(running)
+        running.add_done_callback(self._under_way.discard)
+        await asyncio.shield(running)
+
+
+def open_locked(path: Path) -> int:
+    """Return a descriptor that holds the exclusive lock on the file. Raises UploadNotFound or UploadLocked."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise UploadNotFound(f"The bytes of the upload {path.name} are gone; start a new upload") from None
+    try:
+        # An open-file-description lock belongs to this descriptor: other threads and processes are kept out alike,
+        # and a holder that was frozen between its check and its write still has it.
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by file system
+        os.close(fd)
+        raise UploadLocked(f"The file of the upload {path.name} is still open elsewhere; try again") from None
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def write_at(fd: int, pieces: list[bytes], offset: int) -> None:
+    """Write all the pieces at offset. Raises OSError."""
+    done = os.pwritev(fd, pieces, offset)
+    total = sum(map(len, pieces))
+    if done < total:  # a signal, or a disk that is nearly full: the second try tells which
+        rest = memoryview(b"".join(pieces))
+        while done < total:
+            done += os.pwrite(fd, rest[done:], offset + done)
+
+
+def cut_to(fd: int, length: int, *, durable: bool) -> None:
+    """Drop what a former holder may have left behind length. Raises OSError."""
+    if os.fstat(fd).st_size != length:
+        os.ftruncate(fd, length)
+        if durable:
+            os.fsync(fd)  # fdatasync need not keep a size that shrank
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file through a fresh descriptor, in bytes: stat() on a network file system may be old."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a crash."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def no_room(exc: OSError) -> Exception:
+    """Return StorageFull for the errors that mean it, the error itself for the others."""
+    if exc.errno in _NO_ROOM:
+        return StorageFull("The volume is full; what was acknowledged is safe, resume when there is room again")
+    return exc
