@@ -92,7 +92,8 @@ class SqliteLedger:
     async def renew(self, upload_id: str, token: str, ttl_s: float) -> Signal | None:
         def step(db: sqlite3.Connection) -> Signal | None:
             row = find_held(db, upload_id, token)
-            db.execute("UPDATE uploads SET lease_until = ? WHERE id = ?", (time.monotonic() + ttl_s, upload_id))
+            until = time.monotonic() + ttl_s
+            db.execute("UPDATE uploads SET lease_until = ?, lease_ttl_s = ? WHERE id = ?", (until, ttl_s, upload_id))
             return Signal(row["wish"]) if row["wish"] else None
 
         return await self._step(step)
@@ -104,12 +105,13 @@ class SqliteLedger:
             row = find_held(db, upload.id, token)
             db.execute(
                 'UPDATE uploads SET length = ?, "offset" = ?, expires_at = ?, commits = commits + 1,'
-                " wish = CASE wish WHEN 'yield' THEN wish END, lease_until = ?, token = ? WHERE id = ?",
+                " wish = CASE wish WHEN 'yield' THEN wish END, lease_until = ?, lease_ttl_s = ?, token = ? WHERE id = ?",
                 (
                     upload.length,
                     upload.offset,
                     None if upload.is_complete else upload.expires_at,
                     0 if release else time.monotonic() + ttl_s,
+                    ttl_s,
                     "" if release else token,
                     upload.id,
                 ),

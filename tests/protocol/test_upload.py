@@ -1,0 +1,92 @@
+"""The rules of one upload."""
+
+import dataclasses
+
+import pytest
+
+from tusd_py.protocol.messages import Append, Limits
+from tusd_py.protocol.refusals import BadHeader, OffsetMismatch, Refusal, TooLarge, UploadGone
+from tusd_py.protocol.upload import Upload
+
+NOW = 1000.0
+UPLOAD = Upload("a" * 32, length=10, offset=4, metadata="", created_at=0.0, expires_at=2000.0)
+APPEND = Append(UPLOAD.id, offset=4, body_length=6)
+
+
+def test_a_patch_at_the_offset_is_admitted_with_the_room_that_is_left() -> None:
+    assert (UPLOAD, 6) == UPLOAD.admit(APPEND, NOW, Limits())
+
+
+@pytest.mark.parametrize("offset", [0, 3, 5, 10])
+def test_a_patch_at_another_offset_is_409_with_the_true_one(offset: int) -> None:
+    with pytest.raises(OffsetMismatch, match=f"Upload-Offset is {offset}, the upload is at 4") as refusal:
+        UPLOAD.admit(dataclasses.replace(APPEND, offset=offset), NOW, Limits())
+
+    assert (("Upload-Offset", "4"),) == refusal.value.headers
+    assert 409 == refusal.value.status
+
+
+def test_a_body_longer_than_the_room_is_413() -> None:
+    with pytest.raises(TooLarge, match="brings 7 bytes, the upload at 4 has room for 6"):
+        UPLOAD.admit(dataclasses.replace(APPEND, body_length=7), NOW, Limits())
+
+
+def test_a_body_of_unknown_length_is_admitted() -> None:
+    assert (UPLOAD, 6) == UPLOAD.admit(dataclasses.replace(APPEND, body_length=None), NOW, Limits())
+
+
+def test_an_expired_upload_is_410() -> None:
+    with pytest.raises(UploadGone, match="start a new upload") as refusal:
+        UPLOAD.admit(APPEND, 2000.0, Limits())
+
+    assert "restart" == refusal.value.action
+
+
+def test_a_complete_upload_does_not_expire() -> None:
+    complete = dataclasses.replace(UPLOAD, offset=10)
+
+    assert complete.is_complete
+    assert not complete.has_expired(9999.0)
+    assert (complete, 0) == complete.admit(Append(UPLOAD.id, 10), 9999.0, Limits())
+
+
+def test_an_upload_without_expiry_does_not_expire() -> None:
+    assert not dataclasses.replace(UPLOAD, expires_at=None).has_expired(1e12)
+
+
+def test_the_length_can_be_declared_later() -> None:
+    deferred = dataclasses.replace(UPLOAD, length=None)
+
+    assert (deferred, None) == deferred.admit(APPEND, NOW, Limits())
+    assert (UPLOAD, 6) == deferred.admit(dataclasses.replace(APPEND, length=10), NOW, Limits())
+    assert not deferred.is_complete
+
+
+def test_an_upload_of_unknown_length_has_room_up_to_the_maximum() -> None:
+    deferred = dataclasses.replace(UPLOAD, length=None)
+
+    assert (deferred, 96) == deferred.admit(APPEND, NOW, Limits(max_size=100))
+
+
+@pytest.mark.parametrize(
+    ("upload", "length", "limits", "refusal", "text"),
+    [
+        (UPLOAD, 11, Limits(), BadHeader, "is 11, the length of the upload was set to 10"),
+        (dataclasses.replace(UPLOAD, length=None), 3, Limits(), BadHeader, "is 3, the upload is already at 4"),
+        (dataclasses.replace(UPLOAD, length=None), 101, Limits(max_size=100), TooLarge, "101, .* at most 100"),
+    ],
+)
+def test_a_length_that_cannot_be_is_refused(
+    upload: Upload, length: int, limits: Limits, refusal: type[Refusal], text: str
+) -> None:
+    """Once set the length does not change, it is not below the offset, and not above the maximum."""
+    with pytest.raises(refusal, match=text):
+        upload.admit(dataclasses.replace(APPEND, length=length), NOW, limits)
+
+
+def test_saying_the_same_length_again_is_fine() -> None:
+    assert UPLOAD == UPLOAD.with_length(10, Limits())
+
+
+def test_at_moves_offset_and_expiry() -> None:
+    assert dataclasses.replace(UPLOAD, offset=7, expires_at=3.0) == UPLOAD.at(7, expires_at=3.0)

@@ -1,0 +1,103 @@
+"""The imports of every module, held against the table of the house: they go inward only."""
+
+import ast
+from pathlib import Path
+
+import tusd_py
+
+PACKAGE = Path(tusd_py.__file__).parent
+
+# What a module may import: of ours, and of the libraries that decide what it is (the standard library aside).
+OURS: dict[str, set[str]] = {
+    "protocol.messages": set(),
+    "protocol.refusals": set(),
+    "protocol.fields": set(),
+    "protocol.upload": {"protocol.messages", "protocol.refusals"},
+    "protocol.fileinfo": {"protocol.fields", "protocol.messages", "protocol.upload"},
+    "protocol.tus1": {"protocol.fields", "protocol.messages", "protocol.refusals", "protocol.upload"},
+    "ports": {"protocol"},
+    "lease": {"ports", "protocol"},
+    "transfer": {"lease", "ports", "protocol"},
+    "engine": {"lease", "transfer", "ports", "protocol"},
+    "body": {"ports"},
+    "ledger.watchers": {"ports"},
+    "ledger.sqlite": {"ledger.watchers", "ports", "protocol"},
+    "ledger.redis": {"ledger.watchers", "ports", "protocol"},
+    "storage.file": {"protocol"},
+    "callbacks": {"ports", "protocol"},
+    "forwarded": set(),
+    "settings": {"forwarded"},
+    "wiring": {"callbacks", "engine", "ledger", "lease", "ports", "protocol", "settings", "storage", "transfer"},
+    "app": {"body", "engine", "forwarded", "ports", "protocol", "settings", "wiring"},
+    "client": set(),
+    "serve": {"app", "settings"},
+    "cli": {"client", "serve", "settings"},
+    "__main__": {"cli"},
+    "__init__": {"app", "settings"},
+    "protocol.__init__": set(),
+    "ledger.__init__": set(),
+    "storage.__init__": set(),
+}
+
+LIBRARIES: dict[str, set[str]] = {
+    "starlette": {"app"},
+    "uvicorn": {"serve"},
+    "redis": {"ledger.redis"},
+    "sqlite3": {"ledger.sqlite", "wiring"},
+    "aiofiles": {"storage.file"},
+    "os": {"client", "serve", "settings", "storage.file"},
+    "httpx": {"callbacks"},
+    "tusclient": {"client"},
+    "click": {"cli", "client"},
+}
+
+
+def imports_of(module: str) -> set[str]:
+    """Return what a module imports: ours as dotted names inside the package, others by their top name."""
+    path = PACKAGE / (module.replace(".", "/") + ".py")
+    package = module.split(".")[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1]
+            targets = [node.module] if node.module else [name.name for name in node.names]
+            found |= {"." + ".".join([*base, target]) for target in targets}
+    return found
+
+
+MODULES = sorted(str(path.relative_to(PACKAGE))[:-3].replace("/", ".") for path in PACKAGE.rglob("*.py"))
+
+
+def test_every_module_has_its_place() -> None:
+    """A new module is a decision: it gets a row here."""
+    assert sorted(OURS) == MODULES
+
+
+def test_imports_go_inward_only() -> None:
+    for module in MODULES:
+        ours = {name[1:] for name in imports_of(module) if name.startswith(".")}
+        outward = {
+            name for name in ours if not any(name == may or name.startswith(may + ".") for may in OURS[module])
+        }
+
+        assert set() == outward, module
+
+
+def test_only_its_own_module_knows_a_library() -> None:
+    for module in MODULES:
+        for library, places in LIBRARIES.items():
+            if library in imports_of(module):
+                assert module in places, f"{module} imports {library}"
+
+
+def test_protocol_neither_awaits_nor_looks_at_the_clock_nor_logs() -> None:
+    for module in MODULES:
+        if module.startswith("protocol."):
+            tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
+
+            assert not any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree)), module
+            assert set() == imports_of(module) & {"asyncio", "time", "datetime", "logging", "os", "random"}, module
