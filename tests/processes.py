@@ -7,12 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+import uvicorn
+from starlette.types import ASGIApp
 
 START_S = 20.0  # two cores shared by many processes
 
@@ -154,6 +158,21 @@ def running_redis(folder: Path, binary: Path | None = None) -> Iterator[Redis]:
     finally:
         if server.process:
             end(server.process)
+
+
+@contextmanager
+def running_app(app: ASGIApp) -> Iterator[str]:
+    """An ASGI application under uvicorn in a thread for the length of the block; gives http://HOST:PORT."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            eventually(lambda: server.started, what="uvicorn has started")
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(10)
 
 
 def environment(**extra: str) -> dict[str, str]:

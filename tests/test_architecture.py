@@ -80,9 +80,7 @@ def test_every_module_has_its_place() -> None:
 def test_imports_go_inward_only() -> None:
     for module in MODULES:
         ours = {name[1:] for name in imports_of(module) if name.startswith(".")}
-        outward = {
-            name for name in ours if not any(name == may or name.startswith(may + ".") for may in OURS[module])
-        }
+        outward = {name for name in ours if not any(name == may or name.startswith(may + ".") for may in OURS[module])}
 
         assert set() == outward, module
 

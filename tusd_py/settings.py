@@ -38,6 +38,7 @@ class Settings:
     expire_after: float = setting(
         604800.0, "SECONDS", "An unfinished upload goes this long after its last byte; 0: never."
     )
+    sweep_interval: float = setting(60.0, "SECONDS", "How often expired uploads are looked for.")
     webhook_url: tuple[str, ...] = setting((), "URL", "Who hears of finished uploads; may repeat.")
     webhook_secret: str = setting("", "SECRET", "Signs the callbacks: whsec_ and 24 to 64 bytes in Base64.")
     webhook_timeout: float = setting(10.0, "SECONDS", "How long a receiver may take to answer.")
@@ -62,7 +63,7 @@ class Settings:
         require(self.durability in ("fsync", "none"), "durability", self.durability, "fsync or none")
         require(self.checkpoint_bytes >= 65536, "checkpoint_bytes", self.checkpoint_bytes, "65536 or more")
         require(self.lease_ttl >= 1, "lease_ttl", self.lease_ttl, "1 second or more")
-        for name in ("lease_wait", "checkpoint_interval", "read_timeout", "webhook_timeout", "webhook_give_up_after"):
+        for name in ("sweep_interval", "lease_wait", "checkpoint_interval", "read_timeout", "webhook_timeout", "webhook_give_up_after"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0 seconds")
         require(self.shutdown_timeout >= 0, "shutdown_timeout", self.shutdown_timeout, "a number of seconds")
         path = self.base_path

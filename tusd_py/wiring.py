@@ -19,7 +19,6 @@ from .transfer import Pace
 
 EXTENSIONS = ("creation", "creation-with-upload", "creation-defer-length", "termination")
 LEDGER_FILE = ".tusd_py.sqlite3"  # inside the upload folder; no upload id begins with a dot
-SWEEP_INTERVAL_S = 60.0
 RESTART_S = 1.0  # before a chore that failed is begun again
 
 log = logging.getLogger("tusd_py")
@@ -70,7 +69,7 @@ class Service:
         try:
             async with open_engine(self.settings) as (engine, ledger):
                 opened.set_result(engine)
-                chores = [chore("sweep", lambda: sweep(engine, ledger))]
+                chores = [chore("sweep", lambda: sweep(engine, ledger, self.settings.sweep_interval))]
                 if self.settings.webhook_url:
                     chores.append(chore("deliver", lambda: deliver(ledger, ledger, receivers_of(self.settings))))
                 await asyncio.gather(*chores)
@@ -118,12 +117,12 @@ def receivers_of(settings: Settings) -> Receivers:
     )
 
 
-async def sweep(engine: Engine, ledger: AnyLedger) -> None:
-    """Remove expired uploads now and then, for ever; one replica at a time."""
+async def sweep(engine: Engine, ledger: AnyLedger, interval_s: float) -> None:
+    """Remove expired uploads every interval_s, for ever; one replica does it for all."""
     while True:
-        if await ledger.take_turn("sweep", SWEEP_INTERVAL_S * 0.9) and (swept := await engine.sweep()):
+        if await ledger.take_turn("sweep", interval_s * 0.9) and (swept := await engine.sweep()):
             log.info("swept %d expired uploads", swept)
-        await asyncio.sleep(SWEEP_INTERVAL_S)
+        await asyncio.sleep(interval_s)
 
 
 async def chore(name: str, run: Callable[[], Awaitable[None]]) -> None:

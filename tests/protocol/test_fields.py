@@ -54,7 +54,15 @@ def test_parse_integer_takes_any_text(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "valid"),
-    [("a" * 32, True), ("A-_9", True), ("", False), ("a/b", False), ("..", False), ("a.info", False), ("a" * 129, False)],
+    [
+        ("a" * 32, True),
+        ("A-_9", True),
+        ("", False),
+        ("a/b", False),
+        ("..", False),
+        ("a.info", False),
+        ("a" * 129, False),
+    ],
 )
 def test_is_upload_id(text: str, valid: bool) -> None:
     """An id is a file name and no path; with a dot it could be a sidecar."""
@@ -129,7 +137,7 @@ def test_build_http_date() -> None:
             "attachment; filename=\"a.mp4\"; filename*=UTF-8''a.mp4",
         ),
         (
-            {"name": "é\"\\ü\r\n;.mp4".encode(), "filetype": b"video/mp4"},
+            {"name": 'é"\\ü\r\n;.mp4'.encode(), "filetype": b"video/mp4"},
             "video/mp4",
             "inline; filename=\"_;.mp4\"; filename*=UTF-8''%C3%BC%3B.mp4",
         ),

@@ -220,7 +220,9 @@ def test_a_refusal_that_passes_says_when_to_try_again() -> None:
     assert ("Retry-After", "1") in tus1.refused(refusals.Unavailable("away"), "PATCH").headers
 
 
-@pytest.mark.parametrize("refusal", [refusals.Unavailable("away"), refusals.Internal("oops"), refusals.UploadLocked("x")])
+@pytest.mark.parametrize(
+    "refusal", [refusals.Unavailable("away"), refusals.Internal("oops"), refusals.UploadLocked("x")]
+)
 def test_transient_trouble_on_head_is_423(refusal: refusals.Refusal) -> None:
     """tus-js-client starts over on any other answer to HEAD."""
     reply = tus1.refused(refusal, "HEAD")

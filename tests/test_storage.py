@@ -1,0 +1,171 @@
+"""The files: where bytes go, what keeps two writers apart, what happens when the disk or the size lies."""
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tusd_py.ports import LeaseLost
+from tusd_py.protocol.refusals import StorageFull, UploadLocked, UploadNotFound
+from tusd_py.protocol.upload import Upload
+from tusd_py.storage.file import FileStorage
+
+pytestmark = pytest.mark.anyio
+
+UPLOAD = Upload("a" * 32, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1.5)
+
+
+def nothing() -> None:
+    """No guard, nobody to tell."""
+
+
+@pytest.fixture(params=[True, False], ids=["fsync", "none"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStorage]:
+    storage = FileStorage(tmp_path, durable=request.param)
+    yield storage
+    storage.close()
+
+
+async def test_bytes_go_to_the_offset_and_the_writer_moves_on(storage: FileStorage) -> None:
+    await storage.create(UPLOAD)
+    grown: list[int] = []
+    writer = await storage.open(UPLOAD, nothing, lambda: grown.append(1))
+    await writer.write([b"01", b"234"])
+    await writer.write([b"56789"])
+
+    assert (10, 10, [1, 1]) == (writer.offset, await writer.flush(), grown)
+    assert b"0123456789" == storage.path(UPLOAD.id).read_bytes()
+
+    await writer.close()
+
+
+async def test_a_tail_that_was_never_acknowledged_is_overwritten(storage: FileStorage) -> None:
+    """Nothing truncates on open; finish() cuts what is behind the length."""
+    await storage.create(UPLOAD)
+    storage.path(UPLOAD.id).write_bytes(b"0123xxxxxxxxxxxxxxxxx")
+    writer = await storage.open(UPLOAD.at(4, expires_at=None), nothing, nothing)
+
+    assert 21 == storage.path(UPLOAD.id).stat().st_size
+
+    await writer.write([b"456789"])
+    await writer.finish(UPLOAD.at(10, expires_at=None))
+    await writer.close()
+
+    assert b"0123456789" == storage.path(UPLOAD.id).read_bytes()
+
+
+async def test_a_second_writer_is_locked_out_until_the_first_has_closed(storage: FileStorage) -> None:
+    await storage.create(UPLOAD)
+    writer = await storage.open(UPLOAD, nothing, nothing)
+    with pytest.raises(UploadLocked):
+        await storage.open(UPLOAD, nothing, nothing)
+    await writer.close()
+    await writer.close()
+
+    await (await storage.open(UPLOAD, nothing, nothing)).close()
+
+
+async def test_no_write_after_the_lease_has_run_out(storage: FileStorage) -> None:
+    def guard() -> None:
+        raise LeaseLost
+
+    await storage.create(UPLOAD)
+    writer = await storage.open(UPLOAD, guard, nothing)
+    with pytest.raises(LeaseLost):
+        await writer.write([b"0"])
+    with pytest.raises(LeaseLost):
+        await writer.finish(UPLOAD)
+    await writer.close()
+
+    assert b"" == storage.path(UPLOAD.id).read_bytes()
+
+
+async def test_a_file_shorter_than_its_record_opens_at_its_size(storage: FileStorage) -> None:
+    """A host that crashed without --durability fsync, or a volume that lost bytes."""
+    await storage.create(UPLOAD)
+    storage.path(UPLOAD.id).write_bytes(b"0123")
+    writer = await storage.open(UPLOAD.at(7, expires_at=None), nothing, nothing)
+
+    assert 4 == writer.offset
+
+    await writer.close()
+
+
+async def test_a_size_that_is_late_is_looked_at_again(storage: FileStorage) -> None:
+    """Network file systems show an old size for a moment."""
+    await storage.create(UPLOAD)
+    path = storage.path(UPLOAD.id)
+    path.write_bytes(b"0123")
+    opening = asyncio.create_task(storage.open(UPLOAD.at(7, expires_at=None), nothing, nothing))
+    await asyncio.sleep(0.1)
+    with path.open("ab") as other_client:
+        other_client.write(b"456")
+    writer = await opening
+
+    assert 7 == writer.offset
+
+    await writer.close()
+
+
+async def test_bytes_that_are_gone_are_not_found(storage: FileStorage) -> None:
+    with pytest.raises(UploadNotFound):
+        await storage.open(UPLOAD, nothing, nothing)
+
+
+async def test_remove_frees_everything_and_may_be_repeated(storage: FileStorage, tmp_path: Path) -> None:
+    await storage.create(UPLOAD)
+    await storage.remove(UPLOAD.id)
+    await storage.remove(UPLOAD.id)
+
+    assert [] == os.listdir(tmp_path)
+
+
+async def test_the_sidecar_tells_whose_bytes_they_are(storage: FileStorage) -> None:
+    await storage.create(UPLOAD)
+    info = json.loads(Path(storage.describe(UPLOAD.id)["InfoPath"]).read_text())
+
+    assert (UPLOAD.id, 10, 0) == (info["ID"], info["Size"], info["Offset"])
+    assert {"CreatedAt": 1.5, "UploadMetadata": "filename YS5tcDQ="} == info["TusdPy"]
+
+
+async def test_a_writer_that_is_cancelled_closes_only_after_its_write(storage: FileStorage) -> None:
+    """A descriptor closed under a running write would be reused, and the bytes land in another upload."""
+    await storage.create(UPLOAD)
+    writer = await storage.open(UPLOAD, nothing, nothing)
+    big = [b"x" * (32 * 1024 * 1024)]
+    writing = asyncio.create_task(writer.write(big))
+    await asyncio.sleep(0)
+    writing.cancel()
+    await writer.close()
+
+    assert 32 * 1024 * 1024 == storage.path(UPLOAD.id).stat().st_size
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 1 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -> None:
+    storage = FileStorage(small_disk, durable=True)
+    await storage.create(UPLOAD)
+    writer = await storage.open(UPLOAD, nothing, nothing)
+    await writer.write([b"x" * 1000])
+    with pytest.raises(StorageFull):
+        await writer.write([b"x" * 2**20])
+
+    assert (1000, 1000) == (writer.offset, await writer.flush())
+
+    with pytest.raises(StorageFull):
+        await storage.create(Upload("b" * 32, 1, 0, "x " + "A" * 4000, 0.0))
+    await writer.close()
+    storage.close()

@@ -1,0 +1,230 @@
+"""tus-js-client on Node uploads to a real server, through kills on either side."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from .processes import Server, end, eventually, running_server
+
+CLIENTS = Path(__file__).parent / "clients"
+MIB = 1024 * 1024
+
+
+def program(name: str) -> str:
+    """Return where a program is. Fails with a sentence when it is missing."""
+    path = shutil.which(name)
+    assert path, f"{name} is not on PATH: these tests need Node 18 or newer, with npm"
+    return path
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The node program, with tus-js-client installed as package-lock.json says."""
+    installed = CLIENTS / "node_modules" / ".package-lock.json"
+    wanted = CLIENTS / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
+        command = [program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(command, cwd=CLIENTS, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, f"npm ci failed in {CLIENTS}: {done.stderr}"
+    return program("node")
+
+
+@dataclass
+class Client:
+    """One run of upload.mjs."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path  # its standard output
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return what it has told so far, of one kind."""
+        lines = self.log.read_bytes().splitlines(keepends=True)
+        events: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith(b"\n")]
+        return [event for event in events if event["event"] == kind]
+
+    def requests(self) -> list[str]:
+        """Return the methods of its requests, in order."""
+        return [event["method"] for event in self.events("request")]
+
+    def url(self) -> str:
+        """Return the URL of the upload, as soon as there is one."""
+        return str(eventually(lambda: self.events("url"), what="the client has a URL")[0]["url"])
+
+    def finish(self) -> str:
+        """Wait for the end and return the URL of the finished upload."""
+        status = self.process.wait(40)
+        assert status == 0, self.log.read_text()[-2000:]
+        return str(self.events("success")[0]["url"])
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye to the server but a closed connection."""
+        self.process.kill()
+        self.process.wait(10)
+
+
+@contextmanager
+def running_client(node: str, server: Server, file: Path, *flags: str) -> Iterator[Client]:
+    """upload.mjs for the length of the block; it remembers URLs beside the file, so the next run resumes."""
+    log = file.with_name(f"client-{len(list(file.parent.glob('client-*')))}.jsonl")
+    command = [node, str(CLIENTS / "upload.mjs"), "--store", str(file.with_name("urls.json")), *flags, server.url]
+    with log.open("wb") as out:
+        process = subprocess.Popen([*command, str(file)], stdout=out, stdin=subprocess.DEVNULL)
+    try:
+        yield Client(process, log)
+    finally:
+        end(process)
+
+
+def make_file(folder: Path, length: int) -> Path:
+    """Return a new file of that many random bytes."""
+    file = folder / "lecture.bin"
+    file.write_bytes(os.urandom(length))
+    return file
+
+
+def sha256(content: bytes) -> str:
+    """Return the digest that says whether two contents are the same; short where the contents are long."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def stored(folder: Path, url: str) -> str:
+    """Return the SHA-256 of the upload's bytes on the server's disk."""
+    return sha256((folder / "uploads" / url.rpartition("/")[2]).read_bytes())
+
+
+def downloaded(url: str) -> str:
+    """Return the SHA-256 of what a GET brings."""
+    return sha256(httpx.get(url).raise_for_status().content)
+
+
+def offset_of(url: str) -> int:
+    """Return the offset that HEAD tells."""
+    reply = httpx.head(url, headers={"Tus-Resumable": "1.0.0"}, timeout=20).raise_for_status()
+    return int(reply.headers["Upload-Offset"])
+
+
+def test_an_upload_in_one_request_arrives_whole(node: str, tmp_path: Path) -> None:
+    """A POST, one PATCH, and the bytes are on the disk and under the URL."""
+    file = make_file(tmp_path, 24 * MIB)
+    with running_server(tmp_path) as server, running_client(node, server, file) as client:
+        url = client.finish()
+        fetched = downloaded(url)
+
+    assert ["POST", "PATCH"] == client.requests()
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_an_upload_in_many_requests_arrives_whole(node: str, tmp_path: Path) -> None:
+    """Chunks of 512 KiB and an odd rest: one PATCH each, and no retry among them."""
+    file = make_file(tmp_path, 24 * MIB + 12345)
+    with running_server(tmp_path) as server:
+        with running_client(node, server, file, "--chunk-size", str(MIB // 2)) as client:
+            url = client.finish()
+        fetched = downloaded(url)
+
+    assert ["POST", *["PATCH"] * 49] == client.requests()
+    assert [] == client.events("retry")
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_an_upload_within_the_creation_is_one_request(node: str, tmp_path: Path) -> None:
+    """With uploadDataDuringCreation the POST carries the whole file."""
+    file = make_file(tmp_path, 24 * MIB)
+    with running_server(tmp_path) as server:
+        with running_client(node, server, file, "--data-during-creation") as client:
+            url = client.finish()
+        fetched = downloaded(url)
+
+    assert ["POST"] == client.requests()
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_an_upload_begun_within_the_creation_goes_on_in_chunks(node: str, tmp_path: Path) -> None:
+    """With uploadDataDuringCreation and a chunk size the POST carries the first chunk."""
+    file = make_file(tmp_path, 10 * MIB)
+    flags = ("--data-during-creation", "--chunk-size", str(4 * MIB))
+    with running_server(tmp_path) as server, running_client(node, server, file, *flags) as client:
+        url = client.finish()
+
+    assert ["POST", "PATCH", "PATCH"] == client.requests()
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
+
+
+def test_a_killed_client_resumes_where_it_was(node: str, tmp_path: Path) -> None:
+    """kill -9 of the client in mid-PATCH; its second start asks with HEAD and sends the rest to the same URL."""
+    file = make_file(tmp_path, 32 * MIB)
+    with running_server(tmp_path) as server:
+        with running_client(node, server, file, "--rate", str(10 * MIB)) as first:
+            url = first.url()
+            eventually(lambda: offset_of(url) > 4 * MIB, what="bytes have arrived")
+            first.kill()
+        cut_at = offset_of(url)
+        with running_client(node, server, file) as second:
+            finished = second.finish()
+        fetched = downloaded(url)
+
+    assert 0 < cut_at < 32 * MIB
+    assert url == finished
+    assert ["HEAD", "PATCH"] == second.requests()
+    assert cut_at == second.events("request")[1]["offset"]
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_a_killed_server_is_outlived(node: str, tmp_path: Path) -> None:
+    """kill -9 of the server in mid-PATCH; the client's own retries find the next server and send it the rest."""
+    file = make_file(tmp_path, 32 * MIB)
+    with running_server(tmp_path) as server, running_client(node, server, file, "--rate", str(10 * MIB)) as client:
+        url = client.url()
+        cut_at = eventually(lambda: offset_of(url) if offset_of(url) > 4 * MIB else 0, what="bytes have arrived")
+        server.kill()
+        eventually(lambda: client.events("retry"), what="the client has noticed")
+        with running_server(tmp_path, port=urlsplit(server.url).port or 0):
+            finished = client.finish()
+            fetched = downloaded(url)
+        patches = [event["offset"] for event in client.events("request") if event["method"] == "PATCH"]
+
+    assert 0 < cut_at < 32 * MIB
+    assert url == finished
+    assert 1 == client.requests().count("POST")
+    assert cut_at <= patches[-1] < 32 * MIB
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_a_killed_server_is_outlived_in_many_requests(node: str, tmp_path: Path) -> None:
+    """The same with chunks: what was answered with 204 before the kill is never sent again."""
+    file = make_file(tmp_path, 24 * MIB)
+    flags = ("--rate", str(10 * MIB), "--chunk-size", str(2 * MIB))
+    with running_server(tmp_path) as server, running_client(node, server, file, *flags) as client:
+        url = client.url()
+        eventually(lambda: offset_of(url) > 4 * MIB, what="bytes have arrived")
+        server.kill()
+        eventually(lambda: client.events("retry"), what="the client has noticed")
+        patches_before = [event for event in client.events("response") if event["status"] == 204]
+        with running_server(tmp_path, port=urlsplit(server.url).port or 0):
+            client.finish()
+        patches = [event["offset"] for event in client.events("request") if event["method"] == "PATCH"]
+
+    assert 0 < len(patches_before) < 12
+    assert 1 == client.requests().count("POST")
+    assert sorted(patches) == patches
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    """package-lock.json pins by version and hash; where packages come from is a matter of each machine."""
+    packages = json.loads((CLIENTS / "package-lock.json").read_text())["packages"]
+    del packages[""]
+
+    assert [] == [name for name, package in packages.items() if "resolved" in package]
+    assert [] == [name for name, package in packages.items() if "integrity" not in package]
