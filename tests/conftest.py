@@ -39,6 +39,14 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
         yield server
 
 
+@pytest.fixture
+def redis_url(redis_server: Redis) -> str:
+    """The URL of the session's redis-server, emptied."""
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.flushall()
+    return redis_server.url
+
+
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A real valkey-server for the session."""

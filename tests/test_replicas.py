@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import tus
-from tests.processes import Redis, Server, eventually, running_redis, running_server, start_server
+from tests.processes import Server, eventually, running_redis, running_server, start_server
 
 MIB = 1024 * 1024
 LEASE_TTL_S = 2.0
@@ -17,11 +17,11 @@ Replicas = tuple[Server, Server]
 
 
 @pytest.fixture(params=["redis", "sqlite"])
-def replicas(request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis) -> Iterator[Replicas]:
+def replicas(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[Replicas]:
     """Two servers on one folder; SQLite serves several processes of one host as well."""
     flags = ["--lease-ttl", str(LEASE_TTL_S)]
     if request.param == "redis":
-        flags += ["--redis-url", redis_server.url]
+        flags += ["--redis-url", redis_url]
     with running_server(tmp_path, *flags) as a, running_server(tmp_path, *flags) as b:
         yield a, b
 

@@ -65,7 +65,8 @@ def half_sent(url: str, offset: int, length: int, part: bytes) -> Iterator[socke
     with socket.create_connection((parts.hostname, parts.port or 80), timeout=TIMEOUT_S) as sock:
         head = (
             f"PATCH {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nTus-Resumable: 1.0.0\r\n"
-            f"Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\nContent-Length: {length}\r\n\r\n"
+            f"Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\n"
+            f"Content-Length: {length}\r\n\r\n"
         )
         sock.sendall(head.encode() + part)
         yield sock

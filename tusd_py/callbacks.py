@@ -17,14 +17,14 @@ from dataclasses import dataclass, replace
 
 import httpx
 
-from .ports import OUTBOX, Delivery, Ledger, Outbox, Signal
+from .ports import OUTBOX, Delivery, Event, Ledger, Outbox, Signal
 from .protocol.refusals import Unavailable
 
 AT_ONCE = 16  # callbacks under way in one process
 LOOK_AGAIN_S = 2.0  # between looks for events whose retry is due, or whose signal was lost
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 3600.0
-CLAIM_MARGIN_S = 30.0  # beyond the time-outs of all receivers; a worker that died gives its events back after this
+CLAIM_MARGIN_S = 5.0  # beyond the time-outs of all receivers; a worker that died gives its events back after this
 
 log = logging.getLogger("tusd_py")
 
@@ -114,7 +114,7 @@ async def tell(outbox: Outbox, receivers: Receivers, client: httpx.AsyncClient, 
     failures: list[str] = []
     for url in receivers.urls:
         if url not in delivery.told:
-            failure = await post(client, url, receivers.secret, delivery)
+            failure = await post(client, url, receivers, event)
             if failure is None:
                 delivery = replace(delivery, told=delivery.told | {url})
             else:
@@ -133,19 +133,19 @@ async def tell(outbox: Outbox, receivers: Receivers, client: httpx.AsyncClient, 
         await outbox.postpone(delivery, now + pause_s, reason)
 
 
-async def post(client: httpx.AsyncClient, url: str, secret: str, delivery: Delivery) -> str | None:
+async def post(client: httpx.AsyncClient, url: str, receivers: Receivers, event: Event) -> str | None:
     """Post the event to one receiver; return None when it said 2xx, otherwise what it said instead."""
-    event = delivery.event
     timestamp = int(time.time())
     headers = {
         "content-type": "application/json",
         "webhook-id": event.id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(secret, event.id, timestamp, event.body),
+        "webhook-signature": sign(receivers.secret, event.id, timestamp, event.body),
     }
     try:
         # Only the status matters: an answer without end is not read.
-        async with client.stream("POST", url, content=event.body.encode(), headers=headers) as response:
-            return None if response.is_success else f"status {response.status_code}"
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
+        async with asyncio.timeout(receivers.timeout_s):  # httpx's own counts each read anew
+            async with client.stream("POST", url, content=event.body.encode(), headers=headers) as response:
+                return None if response.is_success else f"status {response.status_code}"
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:  # OSError: TimeoutError as well
         return f"{type(exc).__name__}: {exc}"[:200]

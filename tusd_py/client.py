@@ -96,7 +96,7 @@ def upload(job: Job, at: Callable[[int], None], say: Callable[[str], None]) -> s
     try:
         uploader = patiently(job, say, lambda: open_uploader(job, remembered))
         at(uploader.offset)
-        while uploader.url is None or uploader.offset < uploader.file_size:
+        while uploader.url is None or uploader.offset < uploader.stop_at:
             patiently(job, say, lambda: advance(uploader, remembered))
             at(uploader.offset)
         remembered.forget()
@@ -124,7 +124,7 @@ def advance(uploader: Any, remembered: Remembered) -> None:
         remembered.keep(url)
         uploader.set_url(url)
         uploader.offset = 0
-        if uploader.file_size == 0:
+        if uploader.stop_at == 0:
             return
     begun_at = uploader.offset
     try:

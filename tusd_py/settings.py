@@ -13,6 +13,14 @@ from urllib.parse import urlsplit
 from .forwarded import Proxies
 
 ENV_PREFIX = "TUSD_PY_"
+POSITIVE = (
+    "sweep_interval",
+    "webhook_timeout",
+    "webhook_give_up_after",
+    "lease_wait",
+    "checkpoint_interval",
+    "read_timeout",
+)
 
 
 class WrongSetting(ValueError):
@@ -63,7 +71,7 @@ class Settings:
         require(self.durability in ("fsync", "none"), "durability", self.durability, "fsync or none")
         require(self.checkpoint_bytes >= 65536, "checkpoint_bytes", self.checkpoint_bytes, "65536 or more")
         require(self.lease_ttl >= 1, "lease_ttl", self.lease_ttl, "1 second or more")
-        for name in ("sweep_interval", "lease_wait", "checkpoint_interval", "read_timeout", "webhook_timeout", "webhook_give_up_after"):
+        for name in POSITIVE:
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0 seconds")
         require(self.shutdown_timeout >= 0, "shutdown_timeout", self.shutdown_timeout, "a number of seconds")
         path = self.base_path

@@ -1,5 +1,7 @@
 """Header values, one row each."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,10 +48,8 @@ def test_parse_integer_reads_what_str_writes(value: int) -> None:
 @given(st.text())
 def test_parse_integer_takes_any_text(text: str) -> None:
     """It returns a number in range or raises ValueError, nothing else."""
-    try:
+    with suppress(ValueError):
         assert 0 <= fields.parse_integer(text) <= fields.MAX_INTEGER
-    except ValueError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -110,10 +110,8 @@ def test_parse_metadata_refuses(text: str, reason: str) -> None:
 
 @given(st.text())
 def test_parse_metadata_takes_any_text(text: str) -> None:
-    try:
+    with suppress(ValueError):
         assert isinstance(fields.parse_metadata(text), dict)
-    except ValueError:
-        pass
 
 
 def test_build_http_date() -> None:

@@ -88,7 +88,7 @@ def test_read(valid: Request, command: Command) -> None:
         (request("DELETE", tus_resumable=None), 412, "ERR_UNSUPPORTED_VERSION", "missing"),
         (request("POST", upload_length=None), 400, "ERR_INVALID_UPLOAD_LENGTH", "missing"),
         (request("POST", upload_length="-1"), 400, "ERR_INVALID_UPLOAD_LENGTH", "'-1'"),
-        (request("POST", upload_length="١"), 400, "ERR_INVALID_UPLOAD_LENGTH", "digits"),
+        (request("POST", upload_length="\N{ARABIC-INDIC DIGIT ONE}"), 400, "ERR_INVALID_UPLOAD_LENGTH", "digits"),
         (request("POST", upload_defer_length="1"), 400, "ERR_AMBIGUOUS_UPLOAD_LENGTH", "one of them"),
         (
             request("POST", upload_length=None, upload_defer_length="2"),

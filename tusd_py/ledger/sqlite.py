@@ -105,7 +105,8 @@ class SqliteLedger:
             row = find_held(db, upload.id, token)
             db.execute(
                 'UPDATE uploads SET length = ?, "offset" = ?, expires_at = ?, commits = commits + 1,'
-                " wish = CASE wish WHEN 'yield' THEN wish END, lease_until = ?, lease_ttl_s = ?, token = ? WHERE id = ?",
+                " wish = CASE wish WHEN 'yield' THEN wish END, lease_until = ?, lease_ttl_s = ?, token = ?"
+                " WHERE id = ?",
                 (
                     upload.length,
                     upload.offset,

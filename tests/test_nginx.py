@@ -1,0 +1,102 @@
+"""Two replicas behind a real nginx with the configuration of examples/nginx.conf."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+import examples
+from tests import tus
+from tests.processes import Server, end, eventually, free_port, running_server
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def front(tmp_path: Path, redis_url: str) -> Iterator[tuple[str, Server, Server]]:
+    """The root URL of nginx, and the two replicas behind it."""
+    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    assert nginx, "these tests need nginx: apt-get install nginx-light"
+    flags = ("--redis-url", redis_url, "--lease-ttl", "2")
+    port = free_port()
+    text = (
+        (Path(examples.__file__).parent / "nginx.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
+    )
+    with running_server(tmp_path, *flags) as a, running_server(tmp_path, *flags) as b:
+        for name, server in (("tusd_py_1:1080", a), ("tusd_py_2:1080", b)):
+            text = text.replace(name, server.url.removeprefix("http://").partition("/")[0])
+        paths = "".join(
+            f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        text = text.replace("http {", f"http {{ access_log off; {paths}")
+        (tmp_path / "nginx.conf").write_text(
+            f"daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/nginx.log;\n{text}"
+        )
+        process = subprocess.Popen([nginx, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)])
+        try:
+            root = f"http://127.0.0.1:{port}"
+            eventually(lambda: answers(root + "/files/"), what="nginx answers")
+            yield root, a, b
+        finally:
+            end(process)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.options(url).status_code == 204
+    except httpx.HTTPError:
+        return False
+
+
+def test_any_replica_takes_any_piece_behind_nginx(front: tuple[str, Server, Server], tmp_path: Path) -> None:
+    """Round robin, no stickiness, no 413: 40 MiB in pieces that land on either side."""
+    root, _, _ = front
+    source = os.urandom(40 * MIB)
+    with httpx.Client(timeout=30) as client:
+        created = client.post(root + "/files/", headers={**tus.TUS, "Upload-Length": str(len(source))})
+        # Relative: nginx forwards headers, and nobody said that it is to be believed.
+        url = str(created.url.join(created.headers["Location"]))
+
+        assert url.startswith(root + "/files/")
+
+        for offset in range(0, len(source), 8 * MIB):
+            piece = source[offset : offset + 8 * MIB]
+            sent = client.patch(url, content=piece, headers={**tus.BYTES, "Upload-Offset": str(offset)})
+
+            assert (204, str(offset + len(piece))) == (sent.status_code, sent.headers["Upload-Offset"])
+            assert offset + len(piece) == tus.offset_of(url)
+        stored = (tmp_path / "uploads" / tus.upload_id(url)).read_bytes()
+
+        assert hashlib.sha256(source).digest() == hashlib.sha256(stored).digest()
+        assert hashlib.sha256(source).digest() == hashlib.sha256(client.get(url).content).digest()
+
+
+def test_a_replica_that_dies_is_replaced_by_the_other(front: tuple[str, Server, Server], tmp_path: Path) -> None:
+    root, a, _ = front
+    source = os.urandom(4 * MIB)
+    url = root + "/files/" + tus.upload_id(tus.create(a.url, len(source)))
+    with tus.half_sent(url, 0, len(source), source[:MIB]):
+        eventually(lambda: MIB == tus.offset_of(url))
+        a.kill()  # the holder or the bystander: nginx goes to the one that is left
+        offset = eventually(lambda: (r := tus.head(url)).status_code == 200 and int(r.headers["Upload-Offset"]))
+
+        assert MIB == offset
+    assert (
+        204 == eventually(lambda: (r := tus.patch(url, offset, source[offset:])).status_code == 204 and r).status_code
+    )
+    stored = (tmp_path / "uploads" / tus.upload_id(url)).read_bytes()
+
+    assert hashlib.sha256(source).digest() == hashlib.sha256(stored).digest()
+
+
+def test_forwarded_headers_are_believed_of_a_trusted_proxy(tmp_path: Path) -> None:
+    with running_server(tmp_path, "--behind-proxy", "127.0.0.1") as server:
+        headers = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "videos.example"}
+        created = httpx.post(server.url, headers={**tus.TUS, "Upload-Length": "1", **headers})
+
+        assert created.headers["Location"].startswith("https://videos.example/files/")
