@@ -64,6 +64,7 @@ class Settings:
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "upload_dir", Path(self.upload_dir))  # callers of the library give texts too
         require(0 <= self.port <= 65535, "port", self.port, "a port from 0 to 65535")
         require(self.workers >= 1, "workers", self.workers, "1 or more")
         require(self.max_size >= 0, "max_size", self.max_size, "a number of bytes, or 0 for no limit")
