@@ -23,7 +23,7 @@ START_S = 20.0  # two cores shared by many processes
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T | None | Literal[False]], timeout_s: float = START_S, what: str = "") -> T:
+def eventually(probe: Callable[[], T | Literal[False] | None], timeout_s: float = START_S, what: str = "") -> T:
     """Return the first true value of probe. Raises AssertionError when there is none in time."""
     give_up_at = time.monotonic() + timeout_s
     while True:

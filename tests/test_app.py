@@ -1,5 +1,6 @@
 """The border, over real HTTP: what clients and browsers see of one server."""
 
+import base64
 import hashlib
 import json
 import os
@@ -51,7 +52,7 @@ def test_options_tells_what_the_server_can_do(server: Server) -> None:
     assert "1.0.0" == response.headers["Tus-Version"]
     assert str(KIB * KIB) == response.headers["Tus-Max-Size"]
     assert (
-        "creation,creation-with-upload,creation-defer-length,termination,expiration"
+        "creation,creation-with-upload,creation-defer-length,termination,checksum,concatenation,expiration"
         == response.headers["Tus-Extension"]
     )
 
@@ -220,6 +221,109 @@ def test_a_deferred_length_that_is_reached_already_completes_the_upload(server: 
 
     assert 204 == tus.patch(url, 5, b"", Upload_Length="5").status_code
     assert b"hello" == httpx.get(url).content
+
+
+def sha1(body: bytes) -> str:
+    return "sha1 " + base64.b64encode(hashlib.sha1(body).digest()).decode()
+
+
+def test_a_body_with_the_right_checksum_is_recorded(server: Server) -> None:
+    url = tus.create(server.url, 11)
+
+    assert "6" == tus.patch(url, 0, b"hello ", Upload_Checksum=sha1(b"hello ")).headers["Upload-Offset"]
+
+    for name in ("md5", "sha256", "sha512"):
+        wrong = name + " " + base64.b64encode(hashlib.new(name, b"other").digest()).decode()
+
+        assert 460 == tus.patch(url, 6, b"world", Upload_Checksum=wrong).status_code
+
+    digest = "sha512 " + base64.b64encode(hashlib.sha512(b"world").digest()).decode()
+
+    assert "11" == tus.patch(url, 6, b"world", Upload_Checksum=digest).headers["Upload-Offset"]
+    assert b"hello world" == httpx.get(url).content
+
+
+def test_a_body_with_a_wrong_checksum_is_discarded_and_nothing_else(server: Server) -> None:
+    """Also one that is longer than a checkpoint, and one that would complete the upload."""
+    url = tus.create(server.url, 300_000)
+    tus.patch(url, 0, b"x" * 100_000)
+    refused = tus.patch(url, 100_000, b"y" * 200_000, Upload_Checksum=sha1(b"z"))
+
+    assert (460, "ERR_CHECKSUM_MISMATCH") == (refused.status_code, refused.json()["code"])
+    assert 100_000 == tus.offset_of(url)
+    assert 204 == tus.patch(url, 100_000, b"x" * 200_000).status_code
+    assert b"x" * 300_000 == httpx.get(url).content
+
+
+def test_a_checksum_that_is_cut_short_records_nothing(server: Server) -> None:
+    url = tus.create(server.url, 300_000)
+    headers = f"Upload-Checksum: {sha1(b'x' * 300_000)}\r\n"
+    with tus.half_sent(url, 0, 300_000, b"x" * 200_000, headers):
+        # Who asks meanwhile hears what is recorded.
+        assert 0 == tus.offset_of(url)
+    assert 0 == tus.offset_of(url)
+
+
+def test_an_algorithm_that_is_not_known_is_400_and_records_nothing(server: Server) -> None:
+    url = tus.create(server.url, 11)
+
+    assert 400 == tus.patch(url, 0, b"hello ", Upload_Checksum="crc32 AAAAAA==").status_code
+    assert 0 == tus.offset_of(url)
+
+
+def part(server: Server, body: bytes) -> str:
+    """Return the URL of a finished partial upload."""
+    headers = {**tus.BYTES, "Upload-Concat": "partial", "Upload-Length": str(len(body))}
+    return httpx.post(server.url, content=body, headers=headers).headers["Location"]
+
+
+def concatenate(server: Server, *urls: str, **headers: str) -> httpx.Response:
+    return httpx.post(server.url, headers={**tus.TUS, "Upload-Concat": "final;" + " ".join(urls), **headers})
+
+
+def test_parts_are_concatenated_in_the_order_of_the_list(server: Server) -> None:
+    """Absolute and relative URLs, one of them twice; the metadata is the request's."""
+    hello, world = part(server, b"hello "), part(server, b"world")
+    concat = f"final;{hello} {urlsplit(hello).path} {world}"
+    created = httpx.post(server.url, headers={**tus.TUS, "Upload-Concat": concat, "Upload-Metadata": "filename YQ=="})
+
+    assert 201 == created.status_code
+
+    final = tus.head(created.headers["Location"])
+
+    assert ("17", "17", concat, "filename YQ==") == (
+        final.headers["Upload-Offset"],
+        final.headers["Upload-Length"],
+        final.headers["Upload-Concat"],
+        final.headers["Upload-Metadata"],
+    )
+    assert b"hello hello world" == httpx.get(created.headers["Location"]).content
+    assert "partial" == tus.head(hello).headers["Upload-Concat"]
+    assert 403 == tus.patch(created.headers["Location"], 17, b"x").status_code
+    assert 201 == concatenate(server, world).status_code
+
+    sidecar = server.log.parent / "uploads" / f"{tus.upload_id(created.headers['Location'])}.info"
+    info = json.loads(sidecar.read_text())
+
+    assert (True, False, [tus.upload_id(url) for url in (hello, hello, world)]) == (
+        info["IsFinal"],
+        info["IsPartial"],
+        info["PartialUploads"],
+    )
+
+
+def test_parts_that_cannot_be_concatenated_are_refused(server: Server) -> None:
+    done = part(server, b"done")
+    headers = {**tus.TUS, "Upload-Concat": "partial", "Upload-Length": "3"}
+    unfinished = httpx.post(server.url, headers=headers).headers["Location"]
+    whole = tus.create(server.url, 0)
+
+    assert 409 == (refused := concatenate(server, done, unfinished)).status_code
+    assert "ERR_UPLOAD_NOT_FINISHED" == refused.json()["code"]
+    assert 400 == concatenate(server, done, whole).status_code
+    assert 404 == concatenate(server, done, "/files/" + "0" * 32).status_code
+    assert 413 == concatenate(server, *[part(server, b"x" * 700_000)] * 2).status_code
+    assert 200 == tus.head(done).status_code
 
 
 def test_a_terminated_upload_is_gone(server: Server) -> None:

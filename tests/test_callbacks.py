@@ -128,3 +128,20 @@ def test_many_uploads_at_once_are_all_told(tmp_path: Path) -> None:
 
         assert {f"post-finish-{tus.upload_id(url)}" for url in made} == set(receiver.ids())
         assert all(json.loads(body)["Type"] == "post-finish" for _, body in receiver.received)
+
+
+def test_a_concatenation_is_told_its_parts_are_not(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        with running_server(tmp_path, "--webhook-url", receiver.url, "--webhook-secret", SECRET) as server:
+            headers = {**tus.BYTES, "Upload-Concat": "partial", "Upload-Length": "5"}
+            parts = [httpx.post(server.url, content=b"01234", headers=headers).headers["Location"] for _ in range(2)]
+            final = httpx.post(server.url, headers={**tus.TUS, "Upload-Concat": f"final;{' '.join(parts)}"})
+            eventually(lambda: receiver.received)
+        told = json.loads(receiver.received[0][1])["Event"]["Upload"]
+
+        assert [f"post-finish-{tus.upload_id(final.headers['Location'])}"] == receiver.ids()
+        assert (10, True, [tus.upload_id(part) for part in parts]) == (
+            told["Size"],
+            told["IsFinal"],
+            told["PartialUploads"],
+        )

@@ -43,6 +43,21 @@ async def test_a_deferred_length_and_no_expiry_come_back(ledger: AnyLedger) -> N
     assert upload == (await ledger.inspect(upload.id, ask=False)).upload
 
 
+async def test_how_it_is_concatenated_comes_back(ledger: AnyLedger) -> None:
+    upload = dataclasses.replace(UPLOAD, concat="final;/files/a /files/b")
+    await ledger.create(upload)
+
+    assert upload == (await ledger.inspect(upload.id, ask=False)).upload
+
+
+async def test_a_finished_part_still_expires(ledger: AnyLedger) -> None:
+    part = dataclasses.replace(UPLOAD, concat="partial")
+    await ledger.create(part, token="t1", ttl_s=TTL_S)
+    await ledger.commit(part.at(10, expires_at=5000.25), "t1", TTL_S, release=True)
+
+    assert [part.id] == await ledger.expired(9999.0, 10)
+
+
 async def test_offsets_beyond_53_bits_are_exact(ledger: AnyLedger) -> None:
     """A double would round them."""
     upload = dataclasses.replace(UPLOAD, length=2**63 - 1)

@@ -33,7 +33,8 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStor
 async def test_bytes_go_to_the_offset_and_the_writer_moves_on(storage: FileStorage) -> None:
     await storage.create(UPLOAD)
     grown: list[int] = []
-    writer = await storage.open(UPLOAD, nothing, lambda: grown.append(1))
+    writer = await storage.open(UPLOAD, nothing)
+    writer.when_grown(lambda: grown.append(1))
     await writer.write([b"01", b"234"])
     await writer.write([b"56789"])
 
@@ -47,7 +48,7 @@ async def test_a_tail_that_was_never_acknowledged_is_overwritten(storage: FileSt
     """Nothing truncates on open; finish() cuts what is behind the length."""
     await storage.create(UPLOAD)
     storage.path(UPLOAD.id).write_bytes(b"0123xxxxxxxxxxxxxxxxx")
-    writer = await storage.open(UPLOAD.at(4, expires_at=None), nothing, nothing)
+    writer = await storage.open(UPLOAD.at(4, expires_at=None), nothing)
 
     assert 21 == storage.path(UPLOAD.id).stat().st_size
 
@@ -60,13 +61,13 @@ async def test_a_tail_that_was_never_acknowledged_is_overwritten(storage: FileSt
 
 async def test_a_second_writer_is_locked_out_until_the_first_has_closed(storage: FileStorage) -> None:
     await storage.create(UPLOAD)
-    writer = await storage.open(UPLOAD, nothing, nothing)
+    writer = await storage.open(UPLOAD, nothing)
     with pytest.raises(UploadLocked):
-        await storage.open(UPLOAD, nothing, nothing)
+        await storage.open(UPLOAD, nothing)
     await writer.close()
     await writer.close()
 
-    await (await storage.open(UPLOAD, nothing, nothing)).close()
+    await (await storage.open(UPLOAD, nothing)).close()
 
 
 async def test_no_write_after_the_lease_has_run_out(storage: FileStorage) -> None:
@@ -74,7 +75,7 @@ async def test_no_write_after_the_lease_has_run_out(storage: FileStorage) -> Non
         raise LeaseLost
 
     await storage.create(UPLOAD)
-    writer = await storage.open(UPLOAD, guard, nothing)
+    writer = await storage.open(UPLOAD, guard)
     with pytest.raises(LeaseLost):
         await writer.write([b"0"])
     with pytest.raises(LeaseLost):
@@ -88,7 +89,7 @@ async def test_a_file_shorter_than_its_record_opens_at_its_size(storage: FileSto
     """A host that crashed without --durability fsync, or a volume that lost bytes."""
     await storage.create(UPLOAD)
     storage.path(UPLOAD.id).write_bytes(b"0123")
-    writer = await storage.open(UPLOAD.at(7, expires_at=None), nothing, nothing)
+    writer = await storage.open(UPLOAD.at(7, expires_at=None), nothing)
 
     assert 4 == writer.offset
 
@@ -100,7 +101,7 @@ async def test_a_size_that_is_late_is_looked_at_again(storage: FileStorage) -> N
     await storage.create(UPLOAD)
     path = storage.path(UPLOAD.id)
     path.write_bytes(b"0123")
-    opening = asyncio.create_task(storage.open(UPLOAD.at(7, expires_at=None), nothing, nothing))
+    opening = asyncio.create_task(storage.open(UPLOAD.at(7, expires_at=None), nothing))
     await asyncio.sleep(0.1)
     with path.open("ab") as other_client:
         other_client.write(b"456")
@@ -113,7 +114,7 @@ async def test_a_size_that_is_late_is_looked_at_again(storage: FileStorage) -> N
 
 async def test_bytes_that_are_gone_are_not_found(storage: FileStorage) -> None:
     with pytest.raises(UploadNotFound):
-        await storage.open(UPLOAD, nothing, nothing)
+        await storage.open(UPLOAD, nothing)
 
 
 async def test_remove_frees_everything_and_may_be_repeated(storage: FileStorage, tmp_path: Path) -> None:
@@ -136,7 +137,7 @@ async def test_the_sidecar_tells_whose_bytes_they_are(storage: FileStorage) -> N
 async def test_a_writer_that_is_cancelled_closes_only_after_its_write(storage: FileStorage) -> None:
     """A descriptor closed under a running write would be reused, and the bytes land in another upload."""
     await storage.create(UPLOAD)
-    writer = await storage.open(UPLOAD, nothing, nothing)
+    writer = await storage.open(UPLOAD, nothing)
     big = [b"x" * (32 * 1024 * 1024)]
     writing = asyncio.create_task(writer.write(big))
     await asyncio.sleep(0)
@@ -159,7 +160,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -> None:
     storage = FileStorage(small_disk, durable=True)
     await storage.create(UPLOAD)
-    writer = await storage.open(UPLOAD, nothing, nothing)
+    writer = await storage.open(UPLOAD, nothing)
     await writer.write([b"x" * 1000])
     with pytest.raises(StorageFull):
         await writer.write([b"x" * 2**20])

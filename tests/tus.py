@@ -58,7 +58,7 @@ def on(url: str, other: str) -> str:
 
 
 @contextmanager
-def half_sent(url: str, offset: int, length: int, part: bytes) -> Iterator[socket.socket]:
+def half_sent(url: str, offset: int, length: int, part: bytes, headers: str = "") -> Iterator[socket.socket]:
     """A PATCH that announces length bytes, sends a part of them and then nothing: open and silent."""
     parts = urlsplit(url)
     assert parts.hostname
@@ -66,7 +66,7 @@ def half_sent(url: str, offset: int, length: int, part: bytes) -> Iterator[socke
         head = (
             f"PATCH {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\nTus-Resumable: 1.0.0\r\n"
             f"Content-Type: application/offset+octet-stream\r\nUpload-Offset: {offset}\r\n"
-            f"Content-Length: {length}\r\n\r\n"
+            f"Content-Length: {length}\r\n{headers}\r\n"
         )
         sock.sendall(head.encode() + part)
         yield sock

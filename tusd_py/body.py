@@ -5,7 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from .ports import BodyCutShort, Writer
+from .ports import BodyCutShort, Sink
 
 BATCH = 1024 * 1024  # bytes; two of them are the memory that an upload needs
 LINGER_S = 0.05  # how long a batch waits to be filled; a slow client's bytes are on their way to disk after this
@@ -31,9 +31,9 @@ class AsgiBody:
         self._coming: asyncio.Future[MutableMapping[str, Any]] | None = None
         self._rest = b""  # what came behind the room that was asked for
 
-    async def move(self, writer: Writer, at_most: int | None) -> int:
+    async def move(self, sink: Sink, at_most: int | None) -> int:
         moved = 0
-        writing: asyncio.Task[None] | None = None
+        writing: asyncio.Future[None] | None = None
         try:
             while at_most is None or moved < at_most:
                 batch = await self._batch(BATCH if at_most is None else min(BATCH, at_most - moved))
@@ -43,7 +43,7 @@ class AsgiBody:
                 if not batch:
                     break
                 moved += sum(map(len, batch))
-                writing = asyncio.create_task(writer.write(batch))
+                writing = asyncio.ensure_future(sink.write(batch))
         finally:
             if writing:
                 await writing

@@ -15,22 +15,23 @@ What always holds:
 8. Nothing before permission: limits and the lease are settled before the first byte of a body is stored.
 """
 
-import asyncio
 import logging
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from .lease import Lease, Leases
-from .ports import Body, Event, Ledger, Storage
+from .ports import Body, Event, Ledger, LeaseLost, Storage
 from .protocol.fileinfo import build_hook
-from .protocol.messages import Append, Create, Limits, Request
-from .protocol.refusals import NotFinished, Refusal, UploadGone
-from .protocol.upload import Upload, check_size, offset_mismatch, too_long
+from .protocol.messages import Append, Checksum, Create, Limits, Request
+from .protocol.refusals import NotFinished, Refusal, Unavailable, UploadGone
+from .protocol.upload import Upload, check_size, length_of_parts, offset_mismatch, too_long
 from .transfer import Pace, Transfer
 
 TOMBSTONE_S = 7 * 24 * 3600.0  # how long a removed upload answers 410; a browser tab that slept a week learns why
+PARTS_KEPT_S = 3600.0  # how long the parts of a final upload stay: a client whose answer was lost asks again
 SWEEP_BATCH = 1000  # uploads removed in one turn; a turn ends well within its lease
 
 log = logging.getLogger("tusd_py")
@@ -62,6 +63,8 @@ class Engine:
 
         Raises TooLarge before anything exists; StorageFull; Unavailable.
         """
+        if create.parts:
+            return await self.concatenate(create, request)
         check_size(create.length, self.limits)
         now = self._now()
         upload = Upload(
@@ -71,15 +74,40 @@ class Engine:
             metadata=create.metadata,
             created_at=now,
             expires_at=self._expires_at(),
+            concat=create.concat,
         )
         upload, room = upload.admit(Append(upload.id, 0, body_length=create.body_length), now, self.limits)
         await self._storage.create(upload)
         if create.body_length == 0:
             # "Such an upload is immediately complete after its creation" (Creation, POST, on a length of 0)
-            await self._ledger.create(upload, event=self._finished(upload, request) if upload.is_complete else None)
+            await self._ledger.create(upload, event=self._finished(upload, request))
             return upload
         async with self._leases.hold_new(upload) as lease:
-            return await self._receive(lease, upload, room, body, request)
+            return await self._receive(lease, upload, room, body, create.checksum, request)
+
+    async def concatenate(self, create: Create, request: Request) -> Upload:
+        """Make a final upload of finished partial ones and return it.
+
+        Raises BadHeader, NotFinished, TooLarge, UploadNotFound, UploadGone, UploadLocked, StorageFull, Unavailable.
+        """
+        async with AsyncExitStack() as stack:
+            # In one order everywhere: two concatenations that share parts wait for each other, never in a circle. "The
+            # same partial upload MAY be present multiple times" (Concatenation); it is held once.
+            held = {
+                part: await stack.enter_async_context(self._leases.hold(part)) for part in sorted(set(create.parts))
+            }
+            length = length_of_parts([held[part].upload for part in create.parts], self.limits)
+            now = self._now()
+            upload = Upload(secrets.token_hex(16), length, length, create.metadata, now, None, create.concat)
+            await self._storage.concatenate(upload, create.parts)
+            await self._ledger.create(upload, event=self._finished(upload, request))
+            # "The Server MAY delete partial uploads after concatenation." Not at once: the answer may be lost, and the
+            # client asks again.
+            for lease in held.values():
+                part = lease.upload.at(lease.upload.offset, expires_at=now + PARTS_KEPT_S)
+                with suppress(LeaseLost, Unavailable):  # it expires later, then
+                    await lease.commit(part, release=True)
+        return upload
 
     async def append(self, append: Append, body: Body, request: Request) -> Upload:
         """Receive the body at the offset it claims and return the upload as it is now.
@@ -93,7 +121,7 @@ class Engine:
                 if await body.has_more():
                     raise too_long(upload, 0, None)
                 return upload
-            return await self._receive(lease, upload, room, body, request)
+            return await self._receive(lease, upload, room, body, append.checksum, request)
 
     async def inspect(self, upload_id: str) -> Upload:
         """Return the upload with the offset from which it can be resumed.
@@ -144,13 +172,14 @@ class Engine:
         """Return when the ledger answers. Raises Unavailable."""
         await self._ledger.ping()
 
-    async def _receive(self, lease: Lease, upload: Upload, room: int | None, body: Body, request: Request) -> Upload:
-        wake = asyncio.Event()
-        writer = await self._storage.open(upload, lease.check, wake.set)
+    async def _receive(
+        self, lease: Lease, upload: Upload, room: int | None, body: Body, checksum: Checksum | None, request: Request
+    ) -> Upload:
+        writer = await self._storage.open(upload, lease.check)
         try:
             if writer.offset < upload.offset:
                 await self._take_back(lease, upload, writer.offset)
-            transfer = Transfer(lease, upload, writer, body, self._pace, wake)
+            transfer = Transfer(lease, upload, writer, body, checksum, self._pace)
             return await transfer.run(room, lambda done: self._finished(done, request), self._expires_at())
         finally:
             await writer.close()
@@ -171,7 +200,13 @@ class Engine:
     def _expires_at(self) -> float | None:
         return self._now() + self._expire_after_s if self._expire_after_s else None
 
-    def _finished(self, upload: Upload, request: Request) -> Event:
+    def _finished(self, upload: Upload, request: Request) -> Event | None:
+        """Return what is to be told of an upload as it is now: nothing before its last byte, nothing of a mere part.
+
+        "The Server SHOULD NOT process these partial uploads until they are concatenated" (Concatenation)
+        """
+        if not upload.is_complete or upload.is_partial:
+            return None
         return Event(
             id=f"post-finish-{upload.id}",
             kind="post-finish",

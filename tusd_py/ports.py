@@ -4,7 +4,7 @@ The docstring of a method is its contract; implementations do not repeat it, and
 tests hold them to it. Refusals that a method raises (protocol/refusals.py) reach the client as they are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +18,7 @@ class LeaseLost(Exception):
 
 
 class BodyCutShort(Exception):
-    """The client went away before the end of the body; everything that arrived is in the writer."""
+    """The client went away before the end of the body; everything that arrived was written."""
 
 
 class Signal(StrEnum):
@@ -142,13 +142,20 @@ class Outbox(Protocol):
         """Give the event up; keep it with its reason for a person to look at."""
 
 
-class Writer(Protocol):
+class Sink(Protocol):
+    """Where a body goes."""
+
+    async def write(self, pieces: list[bytes]) -> None:
+        """Write the pieces at offset and advance it. Raises LeaseLost when the lease has run out, or StorageFull."""
+
+
+class Writer(Sink, Protocol):
     """The open bytes of one upload, locked against every other writer."""
 
     offset: int  # bytes; where the next byte goes
 
-    async def write(self, pieces: list[bytes]) -> None:
-        """Write the pieces at offset and advance it. Raises LeaseLost when the lease has run out, or StorageFull."""
+    def when_grown(self, call: Callable[[], None]) -> None:
+        """Call this after every write."""
 
     async def flush(self) -> int:
         """Return the offset below which every byte survives a crash, in bytes."""
@@ -166,12 +173,15 @@ class Storage(Protocol):
     async def create(self, upload: Upload) -> None:
         """Make room for an upload. Raises StorageFull."""
 
-    async def open(self, upload: Upload, guard: Callable[[], None], grown: Callable[[], None]) -> Writer:
+    async def open(self, upload: Upload, guard: Callable[[], None]) -> Writer:
         """Return a writer at the upload's offset, or at less if the bytes before it are not there.
 
-        guard is called before every write and may raise; grown after it. Raises UploadLocked when a former holder
+        guard is called before every write and may raise. Raises UploadLocked when a former holder
         still has the file, UploadNotFound when there is none.
         """
+
+    async def concatenate(self, upload: Upload, parts: Sequence[str]) -> None:
+        """Make a complete upload of the bytes of its parts, in order; they stay. Raises StorageFull, UploadNotFound."""
 
     async def remove(self, upload_id: str) -> None:
         """Free everything that belongs to the upload; it may be gone already."""
@@ -187,15 +197,16 @@ class Body(Protocol):
     """The body of one request."""
 
     received_at: float  # monotonic seconds; when the last byte came
+    ended: bool  # whether every byte of it was moved
 
-    async def move(self, writer: Writer, at_most: int | None) -> int:
-        """Move the body into writer until it ends, at_most bytes are in, or stop() is called; return how many went.
+    async def move(self, sink: Sink, at_most: int | None) -> int:
+        """Move the body into sink until it ends, at_most bytes are in, or stop() is called; return how many went.
 
-        Raises BodyCutShort, or what writer.write raises.
+        Raises BodyCutShort, or what sink.write raises.
         """
 
     async def has_more(self) -> bool:
         """Return whether the body goes on behind what was moved."""
 
     def stop(self) -> None:
-        """Make move() end soon, with everything that arrived in the writer. The rest of the body stays unread."""
+        """Make move() end soon, with everything that was read written. The rest of the body stays unread."""

@@ -6,12 +6,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from .digest import Digesting
 from .lease import Lease
 from .ports import Body, BodyCutShort, Event, Signal, Writer
-from .protocol.refusals import Refusal, StorageFull
+from .protocol.messages import Checksum
+from .protocol.refusals import ChecksumMismatch, StorageFull
 from .protocol.upload import Upload, too_long
 
 SILENT_S = 1.0  # a connection without a byte for this long may be half-open: whoever asks gets the upload
+
+
+Finished = Callable[[Upload], Event | None]  # what is to be told of an upload as it is now
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,52 +31,67 @@ class Transfer:
     """Receives one body under a lease. The caller opens the writer and closes it whatever happens."""
 
     def __init__(
-        self, lease: Lease, upload: Upload, writer: Writer, body: Body, pace: Pace, wake: asyncio.Event
+        self, lease: Lease, upload: Upload, writer: Writer, body: Body, checksum: Checksum | None, pace: Pace
     ) -> None:
         self._lease = lease
         self._upload = upload
         self._writer = writer
         self._body = body
+        self._checksum = checksum
         self._pace = pace
-        self._wake = wake  # set after every write, at every wish, and at the end
+        self._wake = asyncio.Event()  # set after every write, at every wish, and at the end
         self._done = False
-        lease.when_wanted(wake.set)
+        writer.when_grown(self._wake.set)
+        lease.when_wanted(self._wake.set)
 
-    async def run(self, room: int | None, finished: Callable[[Upload], Event], expires_at: float | None) -> Upload:
+    async def run(self, room: int | None, finished: Finished, expires_at: float | None) -> Upload:
         """Receive at most room bytes (None: no limit), record them, let the upload go and return it as it is now.
 
         finished builds the event that is recorded with the last byte. A client that goes away keeps every byte that
-        arrived. Raises TooLarge when the body goes on behind room: its last bytes are not recorded then, for the
-        client has another file in hand. Raises StorageFull, with what found room recorded; LeaseLost; Unavailable.
+        arrived, unless it sent a checksum: then the whole body counts or nothing of it. Raises TooLarge when the body
+        goes on behind room: its last bytes are not recorded then, for the client has another file in hand. Raises
+        ChecksumMismatch; StorageFull, with what found room recorded; LeaseLost; Unavailable.
         """
-        failure: Refusal | None = None
+        full: StorageFull | None = None
+        sink = Digesting(self._writer, self._checksum.algorithm) if self._checksum else self._writer
         checkpoints = asyncio.create_task(self._checkpoints())
         try:
-            moved = await self._body.move(self._writer, room)
+            moved = await self._body.move(sink, room)
             if moved == room and await self._body.has_more():
-                failure = too_long(self._upload, room, None)
+                raise too_long(self._upload, room, None)
         except BodyCutShort:
             pass
         except StorageFull as exc:
-            failure = exc
+            full = exc
         finally:
             self._done = True
             self._wake.set()
             await checkpoints
-        if isinstance(failure, StorageFull) or failure is None:
+        if not isinstance(sink, Digesting) or (self._body.ended and not full and self._matches(sink)):
             await self._record(finished, expires_at)
-        if failure:
-            raise failure
-        return self._upload
+        if full:
+            raise full
+        return self._lease.upload
 
-    async def _record(self, finished: Callable[[Upload], Event], expires_at: float | None) -> None:
-        self._upload = self._upload.at(await self._writer.flush(), expires_at=expires_at)
-        if self._upload.is_complete:
-            await self._writer.finish(self._upload)
+    def _matches(self, digesting: Digesting) -> bool:
+        """Return True. Raises ChecksumMismatch.
+
+        "In the first two cases the uploaded chunk MUST be discarded, and the upload and its offset MUST NOT be
+        updated." (Checksum). What is not committed is discarded.
+        """
+        if self._checksum and digesting.digest() != self._checksum.digest:
+            raise ChecksumMismatch(
+                f"The body does not have the {self._checksum.algorithm} that Upload-Checksum tells; send it again"
+            )
+        return True
+
+    async def _record(self, finished: Finished, expires_at: float | None) -> None:
+        upload = self._upload.at(await self._writer.flush(), expires_at=expires_at)
+        if upload.is_complete:
+            await self._writer.finish(upload)
         # The file is let go before the lease: whoever gets the lease must find the file free.
         await self._writer.close()
-        event = finished(self._upload) if self._upload.is_complete else None
-        await self._lease.commit(self._upload, event=event, release=True)
+        await self._lease.commit(upload, event=finished(upload), release=True)
 
     async def _checkpoints(self) -> None:
         """Commit the offset by bytes, by seconds and on request, until the body has ended or has to."""
@@ -85,7 +105,7 @@ class Transfer:
                     self._body.stop()
                     return
                 now = time.monotonic()
-                grown = self._writer.offset - self._lease.upload.offset
+                grown = 0 if self._checksum else self._writer.offset - self._lease.upload.offset
                 due = grown >= self._pace.checkpoint_bytes or (grown and now - committed_at >= self._pace.checkpoint_s)
                 if (due or self._lease.wanted) and not self._done:
                     await self._checkpoint()
@@ -95,6 +115,10 @@ class Transfer:
             raise
 
     async def _checkpoint(self) -> None:
+        if self._checksum:
+            # Nothing is recorded before the digest matches; whoever asked hears what is.
+            await self._lease.commit(self._lease.upload)
+            return
         offset = await self._writer.flush()
         # The last byte is recorded by the last commit alone: the event is born with it.
         if offset != self._upload.length:

@@ -17,7 +17,14 @@ from .settings import Settings
 from .storage.file import FileStorage
 from .transfer import Pace
 
-EXTENSIONS = ("creation", "creation-with-upload", "creation-defer-length", "termination")
+EXTENSIONS = (
+    "creation",
+    "creation-with-upload",
+    "creation-defer-length",
+    "termination",
+    "checksum",
+    "concatenation",
+)
 LEDGER_FILE = ".tusd_py.sqlite3"  # inside the upload folder; no upload id begins with a dot
 RESTART_S = 1.0  # before a chore that failed is begun again
 

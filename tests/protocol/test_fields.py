@@ -165,3 +165,60 @@ def test_no_metadata_makes_a_header_of_its_own(metadata: dict[str, bytes]) -> No
 
     assert text.isascii()
     assert text.isprintable()
+
+
+SHA1 = "Kq5sNclPz7QV2+lfQIuc6R7oRu0="
+
+
+def test_parse_checksum() -> None:
+    """The protocol's own example."""
+    assert ("sha1", bytes.fromhex("2aae6c35c94fcfb415dbe95f408b9ce91ee846ed")) == fields.parse_checksum(f"sha1 {SHA1}")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "names ''"),
+        (f"SHA1 {SHA1}", "names 'SHA1'"),
+        (f"crc32 {SHA1}", "knows sha1, md5, sha256, sha512"),
+        ("sha1", "has 0 bytes, sha1 has 20"),
+        (f"md5 {SHA1}", "has 20 bytes, md5 has 16"),
+        (f"sha1 {SHA1[:-1]}", "not Base64"),
+        ("sha1 é", "not Base64"),
+    ],
+)
+def test_parse_checksum_refuses(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        fields.parse_checksum(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("partial", ()),
+        ("final;/files/a /files/b", ("a", "b")),
+        ("final;https://host/videos/files/a?x=1 b /files/a", ("a", "b", "a")),
+    ],
+)
+def test_parse_concat(text: str, ids: tuple[str, ...]) -> None:
+    assert ids == fields.parse_concat(text)
+
+
+@pytest.mark.parametrize("text", ["", "Partial", "final", "final;", "final; ", "final;/files/ /files/b", "final;a/.."])
+def test_parse_concat_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        fields.parse_concat(text)
+
+
+def test_parse_concat_refuses_too_many_parts() -> None:
+    with pytest.raises(ValueError, match="at most 1000"):
+        fields.parse_concat("final;" + " ".join(["a"] * 1001))
+
+
+@given(st.text())
+def test_parsers_take_any_text(text: str) -> None:
+    for parse in (fields.parse_checksum, fields.parse_concat):
+        with suppress(ValueError):
+            parse(text)
+        with suppress(ValueError):
+            parse("final;" + text)

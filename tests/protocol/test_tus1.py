@@ -7,6 +7,7 @@ import pytest
 from tusd_py.protocol import refusals, tus1
 from tusd_py.protocol.messages import (
     Append,
+    Checksum,
     Command,
     Create,
     Describe,
@@ -20,6 +21,10 @@ from tusd_py.protocol.upload import Upload
 
 ID = "0123456789abcdef0123456789abcdef"
 UPLOAD = Upload(ID, length=10, offset=4, metadata="filename YQ==", created_at=0.0, expires_at=784111777.0)
+
+OCTETS = "application/offset+octet-stream"
+SHA1 = "Kq5sNclPz7QV2+lfQIuc6R7oRu0="
+CHECKSUM = Checksum("sha1", bytes.fromhex("2aae6c35c94fcfb415dbe95f408b9ce91ee846ed"))
 
 VALID: dict[str, dict[str, str]] = {
     "POST": {"tus-resumable": "1.0.0", "upload-length": "10", "upload-metadata": "filename YQ=="},
@@ -62,6 +67,16 @@ def request(method: str, *, upload_id: str | None = None, **changes: str | None)
             Create(10, "filename YQ==", body_length=3),
         ),
         (request("PATCH"), Append(ID, 4, body_length=6)),
+        (request("POST", upload_concat="partial"), Create(10, "filename YQ==", "partial")),
+        (
+            request("POST", upload_length=None, upload_concat="final;/files/a b"),
+            Create(None, "filename YQ==", "final;/files/a b", ("a", "b")),
+        ),
+        (request("PATCH", upload_checksum=f"sha1 {SHA1}"), Append(ID, 4, body_length=6, checksum=CHECKSUM)),
+        (
+            request("POST", content_length="3", content_type=OCTETS, upload_checksum=f"sha1 {SHA1}"),
+            Create(10, "filename YQ==", body_length=3, checksum=CHECKSUM),
+        ),
         (request("PATCH", upload_length="10"), Append(ID, 4, length=10, body_length=6)),
         (request("PATCH", content_length=None, transfer_encoding="chunked"), Append(ID, 4, body_length=None)),
         (request("PATCH", content_length=None), Append(ID, 4, body_length=0)),
@@ -97,6 +112,15 @@ def test_read(valid: Request, command: Command) -> None:
             "only be 1",
         ),
         (request("POST", upload_metadata="a b c"), 400, "ERR_INVALID_METADATA", "Base64"),
+        (request("POST", upload_concat="parts"), 400, "ERR_INVALID_CONCAT", "'parts'"),
+        (request("POST", upload_concat="final;a"), 400, "ERR_INVALID_CONCAT", "upload-length is not for"),
+        (
+            request("POST", upload_length=None, upload_concat="final;a", content_length="1"),
+            400,
+            "ERR_INVALID_CONCAT",
+            "takes no body",
+        ),
+        (request("PATCH", upload_checksum="crc32 x"), 400, "ERR_INVALID_CHECKSUM", "crc32"),
         (request("POST", content_length="3"), 415, "ERR_INVALID_CONTENT_TYPE", "missing"),
         (request("POST", transfer_encoding="chunked"), 415, "ERR_INVALID_CONTENT_TYPE", "missing"),
         (request("PATCH", content_type="text/plain"), 415, "ERR_INVALID_CONTENT_TYPE", "'text/plain'"),
@@ -148,6 +172,18 @@ def test_described() -> None:
         "Tus-Extension": "creation,termination",
         "Tus-Max-Size": "100",
     } == dict(reply.headers)
+
+
+def test_described_tells_the_checksums() -> None:
+    reply = tus1.described(Limits(extensions=("checksum",)))
+
+    assert "sha1,md5,sha256,sha512" == dict(reply.headers)["Tus-Checksum-Algorithm"]
+
+
+def test_inspected_echoes_concat_as_received() -> None:
+    reply = tus1.inspected(Upload(ID, 4, 4, "", 0.0, None, "final;/files/a  /files/b"))
+
+    assert "final;/files/a  /files/b" == dict(reply.headers)["Upload-Concat"]
 
 
 def test_described_leaves_out_what_there_is_not() -> None:

@@ -5,8 +5,16 @@ import dataclasses
 import pytest
 
 from tusd_py.protocol.messages import Append, Limits
-from tusd_py.protocol.refusals import BadHeader, OffsetMismatch, Refusal, TooLarge, UploadGone
-from tusd_py.protocol.upload import Upload
+from tusd_py.protocol.refusals import (
+    BadHeader,
+    ModifyFinal,
+    NotFinished,
+    OffsetMismatch,
+    Refusal,
+    TooLarge,
+    UploadGone,
+)
+from tusd_py.protocol.upload import Upload, length_of_parts
 
 NOW = 1000.0
 UPLOAD = Upload("a" * 32, length=10, offset=4, metadata="", created_at=0.0, expires_at=2000.0)
@@ -73,7 +81,7 @@ def test_an_upload_of_unknown_length_has_room_up_to_the_maximum() -> None:
     [
         (UPLOAD, 11, Limits(), BadHeader, "is 11, the length of the upload was set to 10"),
         (dataclasses.replace(UPLOAD, length=None), 3, Limits(), BadHeader, "is 3, the upload is already at 4"),
-        (dataclasses.replace(UPLOAD, length=None), 101, Limits(max_size=100), TooLarge, "101, .* at most 100"),
+        (dataclasses.replace(UPLOAD, length=None), 101, Limits(max_size=100), TooLarge, "101 bytes, .* at most 100"),
     ],
 )
 def test_a_length_that_cannot_be_is_refused(
@@ -90,3 +98,38 @@ def test_saying_the_same_length_again_is_fine() -> None:
 
 def test_at_moves_offset_and_expiry() -> None:
     assert dataclasses.replace(UPLOAD, offset=7, expires_at=3.0) == UPLOAD.at(7, expires_at=3.0)
+
+
+PART = dataclasses.replace(UPLOAD, offset=10, concat="partial")
+
+
+def test_a_final_upload_takes_no_bytes() -> None:
+    final = dataclasses.replace(UPLOAD, concat="final;/files/a /files/b")
+    with pytest.raises(ModifyFinal, match="nothing can be added"):
+        final.admit(APPEND, NOW, Limits())
+
+    assert (True, False) == (final.is_final, final.is_partial)
+
+
+def test_a_finished_part_expires_all_the_same() -> None:
+    """It is of no interest alone; one that is never concatenated would lie there for ever."""
+    assert PART.is_complete
+    assert PART.has_expired(2000.0)
+
+
+def test_the_length_of_the_final_upload_is_that_of_its_parts_together() -> None:
+    assert 30 == length_of_parts([PART, PART, PART], Limits())
+
+
+@pytest.mark.parametrize(
+    ("part", "limits", "refusal"),
+    [
+        (dataclasses.replace(PART, offset=9), Limits(), NotFinished),
+        (dataclasses.replace(PART, length=None), Limits(), NotFinished),
+        (dataclasses.replace(PART, concat=""), Limits(), BadHeader),
+        (PART, Limits(max_size=19), TooLarge),
+    ],
+)
+def test_parts_that_make_no_upload_are_refused(part: Upload, limits: Limits, refusal: type[Refusal]) -> None:
+    with pytest.raises(refusal):
+        length_of_parts([PART, part], limits)

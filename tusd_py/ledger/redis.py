@@ -83,6 +83,7 @@ class RedisLedger:
                 *(self._channel, upload.id, text_of(upload.length), upload.offset, upload.metadata),
                 *(repr(upload.created_at), expiry_of(upload), token, milliseconds(ttl_s)),
                 *texts_of(event),
+                upload.concat,
             ],
         )
 
@@ -122,7 +123,7 @@ class RedisLedger:
     async def inspect(self, upload_id: str, *, ask: bool) -> Sight:
         answer = await self._run("inspect", [self._records + upload_id], [self._channel, upload_id, int(ask)])
         fields = found(answer, upload_id)
-        return Sight(upload_of(upload_id, fields), is_held=answer[2] == 1, commits=int(fields[5]))
+        return Sight(upload_of(upload_id, fields), is_held=answer[2] == 1, commits=int(fields[6]))
 
     async def expired(self, now: float, limit: int) -> list[str]:
         ids: list[str] = await self._run("expired", [self._expires, self._records], [repr(now), limit])
@@ -220,8 +221,8 @@ def milliseconds(seconds: float) -> int:
 
 
 def expiry_of(upload: Upload) -> str:
-    """Return when the upload expires, in Unix seconds; '' for never: a complete one stays."""
-    return "" if upload.is_complete or upload.expires_at is None else repr(upload.expires_at)
+    """Return when the upload expires, in Unix seconds; '' for never."""
+    return "" if upload.expiry is None else repr(upload.expiry)
 
 
 def texts_of(event: Event | None) -> list[str]:
@@ -231,9 +232,9 @@ def texts_of(event: Event | None) -> list[str]:
 
 def upload_of(upload_id: str, fields: list[str]) -> Upload:
     """Return the upload that fields() of prelude.lua tells."""
-    length, offset, metadata, created_at, expires_at = fields[:5]
+    length, offset, metadata, created_at, expires_at, concat = fields[:6]
     expires = float(expires_at) if expires_at else None
-    return Upload(upload_id, number_of(length), int(offset), metadata, float(created_at), expires)
+    return Upload(upload_id, number_of(length), int(offset), metadata, float(created_at), expires, concat)
 
 
 def delivery_of(attempt: int, told: str, entry: list[str]) -> Delivery:

@@ -5,6 +5,7 @@ CREATE TABLE uploads (
     length      INTEGER,                    -- bytes; NULL while deferred
     "offset"    INTEGER NOT NULL,           -- bytes
     metadata    TEXT NOT NULL,
+    concat      TEXT NOT NULL,
     created_at  REAL NOT NULL,
     expires_at  REAL,                       -- NULL: never; of a tombstone: when it is forgotten
     gone        TEXT,                       -- why there is only a tombstone left

@@ -24,7 +24,7 @@ BUSY_TIMEOUT_S = 5.0  # another process's transaction takes milliseconds; past t
 LISTEN_S = 0.05  # between looks at data_version: 5 us each, and only while somebody watches
 KEEP_SIGNALS_S = 60.0
 
-UPLOAD_COLUMNS = 'id, length, "offset", metadata, created_at, expires_at'
+UPLOAD_COLUMNS = 'id, length, "offset", metadata, created_at, expires_at, concat'
 EVENT_COLUMNS = "id, kind, upload_id, body, created_at"
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class SqliteLedger:
             now = time.monotonic()
             db.execute(
                 f"INSERT OR IGNORE INTO uploads ({UPLOAD_COLUMNS}, token, lease_until, lease_ttl_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (*row_of(upload), token, now + ttl_s if token else 0, ttl_s),
             )
             if event:
@@ -110,7 +110,7 @@ class SqliteLedger:
                 (
                     upload.length,
                     upload.offset,
-                    None if upload.is_complete else upload.expires_at,
+                    upload.expiry,
                     0 if release else time.monotonic() + ttl_s,
                     ttl_s,
                     "" if release else token,
@@ -305,13 +305,14 @@ def begin_wal(db: sqlite3.Connection) -> None:
 
 def row_of(upload: Upload) -> tuple[Any, ...]:
     """Return the values of UPLOAD_COLUMNS."""
-    expires_at = None if upload.is_complete else upload.expires_at
-    return (upload.id, upload.length, upload.offset, upload.metadata, upload.created_at, expires_at)
+    times = (upload.created_at, upload.expiry)
+    return (upload.id, upload.length, upload.offset, upload.metadata, *times, upload.concat)
 
 
 def upload_of(row: sqlite3.Row) -> Upload:
     """Return the upload that UPLOAD_COLUMNS hold."""
-    return Upload(row["id"], row["length"], row["offset"], row["metadata"], row["created_at"], row["expires_at"])
+    times = (row["created_at"], row["expires_at"])
+    return Upload(row["id"], row["length"], row["offset"], row["metadata"], *times, row["concat"])
 
 
 def delivery_of(row: sqlite3.Row) -> Delivery:

@@ -5,9 +5,12 @@ import binascii
 import re
 from collections.abc import Mapping
 from email.utils import formatdate
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 MAX_INTEGER = 2**63 - 1  # file sizes are signed 64 bits in every kernel and in tusd
+# "The Server MUST support at least the SHA1 checksum algorithm identified by `sha1`." (Checksum); names and sizes.
+CHECKSUM_ALGORITHMS = {"sha1": 20, "md5": 16, "sha256": 32, "sha512": 64}
+MAX_PARTS = 1000  # of one final upload; each is held for as long as the concatenation takes
 MAX_METADATA = 16 * 1024  # bytes of Upload-Metadata; Node refuses to read header blocks over 16 KiB back from HEAD
 
 _DIGITS = re.compile(r"[0-9]{1,19}")  # not \d: that takes full-width digits
@@ -57,6 +60,45 @@ def parse_metadata(text: str) -> dict[str, bytes]:
         except (binascii.Error, ValueError):  # ValueError: not ASCII
             raise ValueError(f"has a value for {key[:40]!r} that is not Base64") from None
     return metadata
+
+
+def parse_checksum(text: str) -> tuple[str, bytes]:
+    """Return algorithm and digest of Upload-Checksum. Raises ValueError.
+
+    "The header MUST consist of the name of the used checksum algorithm and the Base64 encoded checksum separated by a
+    space." (Checksum, Upload-Checksum)
+    """
+    algorithm, _, encoded = text.partition(" ")
+    if algorithm not in CHECKSUM_ALGORITHMS:
+        raise ValueError(f"names {algorithm[:40]!r}, this server knows {', '.join(CHECKSUM_ALGORITHMS)}")
+    try:
+        digest = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("has a digest that is not Base64") from None
+    if len(digest) != CHECKSUM_ALGORITHMS[algorithm]:
+        raise ValueError(f"has {len(digest)} bytes, {algorithm} has {CHECKSUM_ALGORITHMS[algorithm]}")
+    return algorithm, digest
+
+
+def parse_concat(text: str) -> tuple[str, ...]:
+    """Return the ids of the parts that Upload-Concat names, none for a partial upload. Raises ValueError.
+
+    "If the upload is a partial one, the header value MUST be `partial`. In the case of a final upload, its value MUST
+    be `final` followed by a semicolon and a space-separated list of partial upload URLs" (Concatenation, Upload-Concat)
+    """
+    if text == "partial":
+        return ()
+    kind, _, urls = text.partition(";")
+    if kind != "final":
+        raise ValueError(f"is {text[:40]!r}, it must be partial, or final; and the URLs of the parts")
+    # "The partial uploads URLs MAY be absolute or relative": the last segment is the id in all of them, and a proxy may
+    # have changed everything before it.
+    ids = tuple(urlsplit(url).path.rpartition("/")[2] for url in urls.split())
+    if not ids or not all(map(is_upload_id, ids)):
+        raise ValueError("must name at least one part, each by its URL")
+    if len(ids) > MAX_PARTS:
+        raise ValueError(f"names {len(ids)} parts, at most {MAX_PARTS} are taken")
+    return ids
 
 
 def build_http_date(at: float) -> str:

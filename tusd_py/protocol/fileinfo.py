@@ -7,7 +7,7 @@ receivers made for tusd work unchanged.
 import json
 from collections.abc import Mapping
 
-from .fields import parse_metadata
+from .fields import parse_concat, parse_metadata
 from .messages import Request
 from .upload import Upload
 
@@ -24,9 +24,9 @@ def build_fileinfo(upload: Upload, storage: Mapping[str, str]) -> dict[str, obje
         "SizeIsDeferred": upload.length is None,
         "Offset": upload.offset,
         "MetaData": {key: value.decode("utf-8", "replace") for key, value in metadata.items()},
-        "IsPartial": False,
-        "IsFinal": False,
-        "PartialUploads": None,
+        "IsPartial": upload.is_partial,
+        "IsFinal": upload.is_final,
+        "PartialUploads": list(parse_concat(upload.concat)) if upload.is_final else None,
         "Storage": dict(storage),
     }
 

@@ -37,6 +37,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Checksum:
+    """What the digest of a body must be."""
+
+    algorithm: str  # a name of fields.CHECKSUM_ALGORITHMS
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Describe:
     """Tell what the server can do (OPTIONS)."""
 
@@ -45,9 +53,12 @@ class Describe:
 class Create:
     """Make a new upload (POST), with its first bytes when the request carries some."""
 
-    length: int | None  # bytes; None: deferred
+    length: int | None  # bytes; None: deferred, or that of the parts together
     metadata: str = ""  # Upload-Metadata as received
+    concat: str = ""  # Upload-Concat as received
+    parts: tuple[str, ...] = ()  # the ids that a final upload is made of, in order
     body_length: int | None = 0  # bytes; None: told by the end of the body (chunked)
+    checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,7 @@ class Append:
     offset: int  # bytes
     length: int | None = None  # bytes; declared now for an upload whose length was deferred
     body_length: int | None = 0  # bytes; None: told by the end of the body (chunked)
+    checksum: Checksum | None = None
 
 
 @dataclass(frozen=True, slots=True)

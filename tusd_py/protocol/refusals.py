@@ -2,15 +2,17 @@
 
     Refusal
     ├── BadHeader              400  a header value that the text does not allow
+    ├── ModifyFinal            403  a concatenated upload takes no bytes
     ├── UploadNotFound         404
     ├── MethodNotAllowed       405  with Allow
     ├── OffsetMismatch         409  with the true Upload-Offset
-    ├── NotFinished            409  the bytes are asked for before all are there
+    ├── NotFinished            409  the bytes are asked for, or concatenated, before all are there
     ├── UploadGone             410  terminated or expired: begin again
     ├── UnsupportedVersion     412  with Tus-Version
     ├── TooLarge               413  beyond the server's maximum or the upload's length
     ├── WrongContentType       415
     ├── UploadLocked           423  somebody else holds it; try again
+    ├── ChecksumMismatch       460  the chunk was discarded; send it again
     ├── Internal               500  a fault of ours; the log tells
     ├── Unavailable            503  the ledger is away; try again
     └── StorageFull            507  no room for the bytes; try again
@@ -43,6 +45,12 @@ class BadHeader(Refusal):
     status = 400
     title = "Bad Request"
     code = "ERR_INVALID_HEADER"
+
+
+class ModifyFinal(Refusal):
+    status = 403
+    title = "Final Upload"
+    code = "ERR_MODIFY_FINAL"
 
 
 class UploadNotFound(Refusal):
@@ -103,6 +111,13 @@ class UploadLocked(Refusal):
     title = "Upload Locked"
     code = "ERR_UPLOAD_LOCKED"
     action = "retry"
+
+
+class ChecksumMismatch(Refusal):
+    status = 460  # the number is the protocol's own (Checksum)
+    title = "Checksum Mismatch"
+    code = "ERR_CHECKSUM_MISMATCH"
+    action = "resume"
 
 
 class Internal(Refusal):

@@ -5,8 +5,28 @@ The protocol text is quoted above the line that obeys it; the section stands beh
 
 import json
 
-from .fields import build_http_date, is_upload_id, parse_integer, parse_metadata
-from .messages import Append, Command, Create, Describe, Download, Inspect, Limits, Reply, Request, Terminate
+from .fields import (
+    CHECKSUM_ALGORITHMS,
+    build_http_date,
+    is_upload_id,
+    parse_checksum,
+    parse_concat,
+    parse_integer,
+    parse_metadata,
+)
+from .messages import (
+    Append,
+    Checksum,
+    Command,
+    Create,
+    Describe,
+    Download,
+    Inspect,
+    Limits,
+    Reply,
+    Request,
+    Terminate,
+)
 from .refusals import (
     BadHeader,
     Headers,
@@ -89,6 +109,9 @@ def check_version(method: str, version: str | None) -> None:
 
 def read_create(request: Request) -> Create:
     """Return the Create that a POST to the creation URL is. Raises BadHeader or WrongContentType."""
+    concat, parts = concat_of(request)
+    if parts:
+        return read_concatenation(request, concat, parts)
     length = integer_of(request, "upload-length", "ERR_INVALID_UPLOAD_LENGTH")
     deferred = value_of(request, "upload-defer-length")
     # "If the `Upload-Defer-Length` header contains any other value than `1` the server should return a `400 Bad
@@ -109,16 +132,24 @@ def read_create(request: Request) -> Create:
             f"Upload-Length is {length} and Upload-Defer-Length is 1; send one of them",
             code="ERR_AMBIGUOUS_UPLOAD_LENGTH",
         )
-    metadata = value_of(request, "upload-metadata") or ""
-    try:
-        parse_metadata(metadata)
-    except ValueError as exc:
-        raise BadHeader(f"Upload-Metadata {exc}", code="ERR_INVALID_METADATA") from None
     body_length = body_length_of(request)
     # "The Client MUST include the `Content-Type: application/offset+octet-stream` header." (Creation With Upload)
     if body_length != 0:
         check_content_type(request)
-    return Create(length=length, metadata=metadata, body_length=body_length)
+    return Create(length, metadata_of(request), concat, body_length=body_length, checksum=checksum_of(request))
+
+
+def read_concatenation(request: Request, concat: str, parts: tuple[str, ...]) -> Create:
+    """Return the Create that a POST for a final upload is. Raises BadHeader."""
+    # "The Client MUST NOT include the `Upload-Length` header in the final upload creation." (Concatenation)
+    for name in ("upload-length", "upload-defer-length"):
+        if name in request.headers:
+            raise BadHeader(f"{name} is not for a final upload; its parts tell", code="ERR_INVALID_CONCAT")
+    if body_length_of(request) != 0:
+        raise BadHeader("A final upload takes no body; its parts are its bytes", code="ERR_INVALID_CONCAT")
+    # "the partial uploads' metadata SHALL NOT be transferred to the new final upload. All metadata SHOULD be included
+    # in the concatenation request using the `Upload-Metadata` header." (Concatenation)
+    return Create(None, metadata_of(request), concat, parts)
 
 
 def read_append(request: Request) -> Append:
@@ -135,6 +166,7 @@ def read_append(request: Request) -> Append:
         # (Creation, POST)
         length=integer_of(request, "upload-length", "ERR_INVALID_UPLOAD_LENGTH"),
         body_length=body_length_of(request),
+        checksum=checksum_of(request),
     )
 
 
@@ -153,6 +185,37 @@ def integer_of(request: Request, name: str, code: str) -> int | None:
         return None if text is None else parse_integer(text)
     except ValueError as exc:
         raise BadHeader(f"{name} {exc}", code=code) from None
+
+
+def metadata_of(request: Request) -> str:
+    """Return Upload-Metadata as received, once it is known to be right. Raises BadHeader."""
+    metadata = value_of(request, "upload-metadata") or ""
+    try:
+        parse_metadata(metadata)
+    except ValueError as exc:
+        raise BadHeader(f"Upload-Metadata {exc}", code="ERR_INVALID_METADATA") from None
+    return metadata
+
+
+def concat_of(request: Request) -> tuple[str, tuple[str, ...]]:
+    """Return Upload-Concat as received and the ids that it names. Raises BadHeader."""
+    concat = value_of(request, "upload-concat")
+    try:
+        return ("", ()) if concat is None else (concat, parse_concat(concat))
+    except ValueError as exc:
+        raise BadHeader(f"Upload-Concat {exc}", code="ERR_INVALID_CONCAT") from None
+
+
+def checksum_of(request: Request) -> Checksum | None:
+    """Return what the digest of the body must be, None when the client does not say. Raises BadHeader.
+
+    "`400 Bad Request` if the checksum algorithm is not supported by the server" (Checksum)
+    """
+    text = value_of(request, "upload-checksum")
+    try:
+        return None if text is None else Checksum(*parse_checksum(text))
+    except ValueError as exc:
+        raise BadHeader(f"Upload-Checksum {exc}", code="ERR_INVALID_CHECKSUM") from None
 
 
 def body_length_of(request: Request) -> int | None:
@@ -180,6 +243,9 @@ def described(limits: Limits) -> Reply:
     # "If no extensions are supported, the `Tus-Extension` header MUST be omitted." (Core, Tus-Extension)
     if limits.extensions:
         headers += (("Tus-Extension", ",".join(limits.extensions)),)
+    if "checksum" in limits.extensions:
+        # "The `Tus-Checksum-Algorithm` header MUST be included in the response to an `OPTIONS` request." (Checksum)
+        headers += (("Tus-Checksum-Algorithm", ",".join(CHECKSUM_ALGORITHMS)),)
     if limits.max_size:
         headers += (("Tus-Max-Size", str(limits.max_size)),)
     return Reply(204, headers)
@@ -218,6 +284,10 @@ def inspected(upload: Upload) -> Reply:
         # "As long as the length of the upload is not known, the Server MUST set `Upload-Defer-Length: 1` in all
         # responses to `HEAD` requests." (Creation, POST)
         headers += (("Upload-Defer-Length", "1"),)
+    if upload.concat:
+        # "Response to `HEAD` request against partial or final upload MUST include the `Upload-Concat` header and its
+        # value as received in the upload creation request." (Concatenation)
+        headers += (("Upload-Concat", upload.concat),)
     if upload.metadata:
         # "responses to `HEAD` requests MUST include the `Upload-Metadata` header and its value as specified by the
         # Client during the creation." (Creation, POST)
@@ -262,6 +332,4 @@ def expires(upload: Upload) -> Headers:
     known at the creation, the `Upload-Expires` header MUST be included in the response to the initial `POST` request."
     (Expiration, Upload-Expires)
     """
-    if upload.expires_at is None or upload.is_complete:
-        return ()
-    return (("Upload-Expires", build_http_date(upload.expires_at)),)
+    return () if upload.expiry is None else (("Upload-Expires", build_http_date(upload.expiry)),)

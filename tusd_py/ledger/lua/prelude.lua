@@ -16,7 +16,7 @@ local function lease_until(ttl_ms)
 end
 
 local function fields(record)
-  return redis.call('HMGET', record, 'length', 'offset', 'metadata', 'created_at', 'expires_at', 'commits')
+  return redis.call('HMGET', record, 'length', 'offset', 'metadata', 'created_at', 'expires_at', 'concat', 'commits')
 end
 
 -- Puts an event into the outbox, once however often it is told. due: when to try; entry: where in the stream.
