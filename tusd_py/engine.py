@@ -23,7 +23,7 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 from .lease import Lease, Leases
-from .ports import Body, Event, Ledger, LeaseLost, Storage
+from .ports import Body, Event, LeaseLost, Ledger, Storage
 from .protocol.fileinfo import build_hook
 from .protocol.messages import Append, Checksum, Create, Limits, Request
 from .protocol.refusals import NotFinished, Refusal, Unavailable, UploadGone
