@@ -499,6 +499,20 @@ def test_uploads_that_expired_are_410_and_swept(tmp_path: Path) -> None:
         assert b"x" == httpx.get(tus.on(finished, again.url)).content
 
 
+def test_an_upload_that_receives_does_not_expire(tmp_path: Path) -> None:
+    """It goes --expire-after its last byte, however long one PATCH takes; a checksum does not change that."""
+    flags = ("--expire-after", "1", "--sweep-interval", "0.2", "--checkpoint-interval", "0.2")
+    with running_server(tmp_path, *flags) as running:
+        for headers in ("", f"Upload-Checksum: {sha1(b'x' * 30)}\r\n"):
+            url = tus.create(running.url, 30)
+            with tus.half_sent(url, 0, 30, b"", headers) as slow:
+                for _ in range(30):
+                    slow.sendall(b"x")
+                    time.sleep(0.1)
+
+                assert (204, "30") == ((answer := tus.answer(slow))[0], answer[1]["upload-offset"])
+
+
 def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:
     path = tmp_path / "tusd_py.sock"
     for _ in range(2):  # the second finds the socket that the killed one left

@@ -31,7 +31,7 @@ OURS: dict[str, set[str]] = {
     "wiring": {"callbacks", "engine", "ledger", "lease", "ports", "protocol", "settings", "storage", "transfer"},
     "app": {"body", "engine", "forwarded", "ports", "protocol", "settings", "wiring"},
     "client": set(),
-    "serve": {"app", "settings"},
+    "serve": {"app", "ports", "protocol", "settings", "wiring"},
     "cli": {"client", "serve", "settings"},
     "__main__": {"cli"},
     "__init__": {"app", "settings"},

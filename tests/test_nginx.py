@@ -4,7 +4,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,33 +19,40 @@ from tests.processes import Server, end, eventually, free_port, running_server
 MIB = 1024 * 1024
 
 
+def temporary_paths(folder: Path) -> str:
+    """Return the directives that keep nginx's temporary files in a folder."""
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
+
+
+@contextmanager
+def running_nginx(folder: Path, text: str, url: str) -> Iterator[str]:
+    """An nginx with this configuration for the length of the block, begun when it answers at url."""
+    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
+    assert nginx, "these tests need nginx: apt-get install nginx-light"
+    config = folder / f"nginx-{time.monotonic_ns()}.conf"
+    config.write_text(f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n{text}")
+    process = subprocess.Popen([nginx, "-c", str(config), "-p", str(folder)], stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: answers(url), what="nginx answers")
+        yield url
+    finally:
+        end(process)
+
+
 @pytest.fixture
 def front(tmp_path: Path, redis_url: str) -> Iterator[tuple[str, Server, Server]]:
     """The root URL of nginx, and the two replicas behind it."""
-    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    assert nginx, "these tests need nginx: apt-get install nginx-light"
     flags = ("--redis-url", redis_url, "--lease-ttl", "2")
-    port = free_port()
-    text = (
-        (Path(examples.__file__).parent / "nginx.conf").read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
-    )
+    root = f"http://127.0.0.1:{free_port()}"
+    text = (Path(examples.__file__).parent / "nginx.conf").read_text()
+    text = text.replace("listen 8080", f"listen {root.removeprefix('http://')}")
+    text = text.replace("http {", f"http {{ access_log off; {temporary_paths(tmp_path)}")
     with running_server(tmp_path, *flags) as a, running_server(tmp_path, *flags) as b:
         for name, server in (("tusd_py_1:1080", a), ("tusd_py_2:1080", b)):
             text = text.replace(name, server.url.removeprefix("http://").partition("/")[0])
-        paths = "".join(
-            f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        text = text.replace("http {", f"http {{ access_log off; {paths}")
-        (tmp_path / "nginx.conf").write_text(
-            f"daemon off; master_process off; pid {tmp_path}/nginx.pid; error_log {tmp_path}/nginx.log;\n{text}"
-        )
-        process = subprocess.Popen([nginx, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)])
-        try:
-            root = f"http://127.0.0.1:{port}"
-            eventually(lambda: answers(root + "/files/"), what="nginx answers")
+        with running_nginx(tmp_path, text, root + "/files/"):
             yield root, a, b
-        finally:
-            end(process)
 
 
 def answers(url: str) -> bool:
@@ -92,6 +101,27 @@ def test_a_replica_that_dies_is_replaced_by_the_other(front: tuple[str, Server, 
     stored = (tmp_path / "uploads" / tus.upload_id(url)).read_bytes()
 
     assert hashlib.sha256(source).digest() == hashlib.sha256(stored).digest()
+
+
+def test_location_is_right_behind_another_path(front: tuple[str, Server, Server], tmp_path: Path) -> None:
+    """A second nginx maps /videos/up/ to our path, once as a bare proxy, once telling what it changed."""
+    _, a, _ = front
+    inner = a.url.removesuffix("/")
+    told = "proxy_set_header X-Forwarded-Proto https; proxy_set_header X-Forwarded-Host videos.example;"
+    for extra in ("", told, "proxy_set_header Host $http_host;" + told):
+        port = free_port()
+        text = f"""
+            events {{}}
+            http {{ access_log off; {temporary_paths(tmp_path)} server {{ listen 127.0.0.1:{port};
+                location /videos/up/ {{ proxy_pass {inner}/; {extra} }}
+                location = /videos/up {{ proxy_pass {inner}; {extra} }} }} }}
+        """
+        with running_nginx(tmp_path, text, f"http://127.0.0.1:{port}/videos/up/") as creation_url:
+            created = httpx.post(creation_url, headers={**tus.TUS, "Upload-Length": "3"})
+            url = str(created.url.join(created.headers["Location"]))
+
+            assert url.startswith(creation_url), (extra, created.headers["Location"])
+            assert 204 == tus.patch(url, 0, b"abc").status_code
 
 
 def test_forwarded_headers_are_believed_of_a_trusted_proxy(tmp_path: Path) -> None:

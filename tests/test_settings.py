@@ -2,6 +2,7 @@
 
 import re
 import socket
+import sqlite3
 import subprocess
 import sys
 from dataclasses import fields
@@ -73,6 +74,16 @@ def test_a_port_in_use_is_one_line_and_status_2(tmp_path: Path) -> None:
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
     assert "cannot listen" in ended.stderr
+
+
+def test_a_ledger_of_another_version_is_one_line_and_status_2(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / ".tusd_py.sqlite3") as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    ended = run("serve", "--upload-dir", str(tmp_path), "--port", "0")
+
+    assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
+    assert "is a ledger of version 99, this server needs version 1" in ended.stderr
 
 
 def test_the_secret_that_is_proposed_is_right() -> None:

@@ -49,7 +49,7 @@ def settings_of(options: dict[str, Any]) -> Settings:
 @settings_options
 def serve(**options: Any) -> None:
     """Run the server."""
-    from .serve import CannotListen, serve
+    from .serve import CannotServe, serve
 
     settings = settings_of(options)
     try:
@@ -62,7 +62,7 @@ def serve(**options: Any) -> None:
         ) from exc
     try:
         serve(settings)
-    except CannotListen as exc:
+    except CannotServe as exc:
         raise WrongSetting(str(exc)) from exc
 
 

@@ -179,8 +179,8 @@ class Engine:
         try:
             if writer.offset < upload.offset:
                 await self._take_back(lease, upload, writer.offset)
-            transfer = Transfer(lease, upload, writer, body, checksum, self._pace)
-            return await transfer.run(room, lambda done: self._finished(done, request), self._expires_at())
+            transfer = Transfer(lease, upload, writer, body, checksum, self._pace, self._expires_at)
+            return await transfer.run(room, lambda done: self._finished(done, request))
         finally:
             await writer.close()
 

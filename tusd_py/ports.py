@@ -17,6 +17,10 @@ class LeaseLost(Exception):
     """The lease ran out or went to somebody else; what is not committed is not recorded."""
 
 
+class WrongLedger(Exception):
+    """What is there is no ledger that this server can use; the text is one line that says why."""
+
+
 class BodyCutShort(Exception):
     """The client went away before the end of the body; everything that arrived was written."""
 

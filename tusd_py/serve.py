@@ -1,5 +1,6 @@
 """`tusd-py serve`: the application under uvicorn, on a socket of its own, in one process or several."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -10,7 +11,10 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from .app import create_app
+from .ports import WrongLedger
+from .protocol.refusals import Unavailable
 from .settings import Settings
+from .wiring import open_engine
 
 BACKLOG = 2048  # connections that wait to be accepted; the kernel's somaxconn cuts it
 KEEP_ALIVE_S = 75  # longer than nginx keeps an idle connection (60 s): the side that reuses it must not lose a race
@@ -24,8 +28,8 @@ LOG_CONFIG: dict[str, Any] = {
 }
 
 
-class CannotListen(Exception):
-    """The address is taken or cannot be had; the text is one line."""
+class CannotServe(Exception):
+    """The address cannot be had, or what is in the upload folder cannot be used; the text is one line."""
 
 
 class Announcing(uvicorn.Server):
@@ -41,7 +45,8 @@ class Announcing(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises CannotListen."""
+    """Serve until SIGTERM or SIGINT. Raises CannotServe."""
+    asyncio.run(check(settings))
     listener = listen(settings)
     line = f"You can now upload files to: {address_of(listener, settings)}"
     config: dict[str, Any] = {
@@ -74,8 +79,17 @@ def serve(settings: Settings) -> None:
                 os.unlink(settings.unix_socket)
 
 
+async def check(settings: Settings) -> None:
+    """Open everything once and close it. Raises CannotServe; not for a Redis that is away, for it may come back."""
+    try:
+        async with open_engine(settings):
+            pass
+    except (WrongLedger, Unavailable, OSError) as exc:
+        raise CannotServe(str(exc)) from exc
+
+
 def listen(settings: Settings) -> socket.socket:
-    """Return a listening socket. Raises CannotListen."""
+    """Return a listening socket. Raises CannotServe."""
     try:
         if settings.unix_socket:
             return listen_unix(settings.unix_socket)
@@ -89,7 +103,7 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as exc:
         where = settings.unix_socket or f"{settings.host}:{settings.port}"
         text = f"cannot listen on {where}: {exc.strerror or exc}; is it in use? --port 0 picks a free one"
-        raise CannotListen(text) from exc
+        raise CannotServe(text) from exc
     listener.set_inheritable(True)
     return listener
 

@@ -31,7 +31,14 @@ class Transfer:
     """Receives one body under a lease. The caller opens the writer and closes it whatever happens."""
 
     def __init__(
-        self, lease: Lease, upload: Upload, writer: Writer, body: Body, checksum: Checksum | None, pace: Pace
+        self,
+        lease: Lease,
+        upload: Upload,
+        writer: Writer,
+        body: Body,
+        checksum: Checksum | None,
+        pace: Pace,
+        expires_at: Callable[[], float | None],
     ) -> None:
         self._lease = lease
         self._upload = upload
@@ -39,12 +46,13 @@ class Transfer:
         self._body = body
         self._checksum = checksum
         self._pace = pace
+        self._expires_at = expires_at  # of an upload that has just received bytes, in Unix seconds
         self._wake = asyncio.Event()  # set after every write, at every wish, and at the end
         self._done = False
         writer.when_grown(self._wake.set)
         lease.when_wanted(self._wake.set)
 
-    async def run(self, room: int | None, finished: Finished, expires_at: float | None) -> Upload:
+    async def run(self, room: int | None, finished: Finished) -> Upload:
         """Receive at most room bytes (None: no limit), record them, let the upload go and return it as it is now.
 
         finished builds the event that is recorded with the last byte. A client that goes away keeps every byte that
@@ -68,7 +76,7 @@ class Transfer:
             self._wake.set()
             await checkpoints
         if not isinstance(sink, Digesting) or (self._body.ended and not full and self._matches(sink)):
-            await self._record(finished, expires_at)
+            await self._record(finished)
         if full:
             raise full
         return self._lease.upload
@@ -85,8 +93,8 @@ class Transfer:
             )
         return True
 
-    async def _record(self, finished: Finished, expires_at: float | None) -> None:
-        upload = self._upload.at(await self._writer.flush(), expires_at=expires_at)
+    async def _record(self, finished: Finished) -> None:
+        upload = self._upload.at(await self._writer.flush(), expires_at=self._expires_at())
         if upload.is_complete:
             await self._writer.finish(upload)
         # The file is let go before the lease: whoever gets the lease must find the file free.
@@ -96,7 +104,7 @@ class Transfer:
     async def _checkpoints(self) -> None:
         """Commit the offset by bytes, by seconds and on request, until the body has ended or has to."""
         try:
-            committed_at = time.monotonic()
+            committed_at, committed = time.monotonic(), self._writer.offset
             while not self._done:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._pace.checkpoint_s)
@@ -105,24 +113,25 @@ class Transfer:
                     self._body.stop()
                     return
                 now = time.monotonic()
-                grown = 0 if self._checksum else self._writer.offset - self._lease.upload.offset
+                grown = self._writer.offset - committed
                 due = grown >= self._pace.checkpoint_bytes or (grown and now - committed_at >= self._pace.checkpoint_s)
                 if (due or self._lease.wanted) and not self._done:
+                    committed_at, committed = now, self._writer.offset
                     await self._checkpoint()
-                    committed_at = now
         except BaseException:
             self._body.stop()  # what would come now could not be recorded
             raise
 
     async def _checkpoint(self) -> None:
         if self._checksum:
-            # Nothing is recorded before the digest matches; whoever asked hears what is.
-            await self._lease.commit(self._lease.upload)
+            # No offset is recorded before the digest matches; whoever asked hears what is, and the upload lives on.
+            recorded = self._lease.upload
+            await self._lease.commit(recorded.at(recorded.offset, expires_at=self._expires_at()))
             return
         offset = await self._writer.flush()
         # The last byte is recorded by the last commit alone: the event is born with it.
         if offset != self._upload.length:
-            await self._lease.commit(self._upload.at(offset, expires_at=self._upload.expires_at))
+            await self._lease.commit(self._upload.at(offset, expires_at=self._expires_at()))
 
     def _must_yield(self) -> bool:
         """Whether somebody wants to change the upload, or asks for its offset while the client is silent."""

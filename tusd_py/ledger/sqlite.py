@@ -6,6 +6,7 @@ hear each other's signals by looking at data_version, a counter in shared memory
 
 import asyncio
 import json
+import logging
 import sqlite3
 import time
 from collections.abc import Callable
@@ -15,17 +16,20 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..ports import OUTBOX, Delivery, Event, Held, LeaseLost, Sight, Signal, Watcher
+from ..ports import OUTBOX, Delivery, Event, Held, LeaseLost, Sight, Signal, Watcher, WrongLedger
 from ..protocol.refusals import Unavailable, UploadGone, UploadNotFound
 from ..protocol.upload import Upload
 from .watchers import Watchers
 
+SCHEMA_VERSION = 1  # user_version in schema.sql
 BUSY_TIMEOUT_S = 5.0  # another process's transaction takes milliseconds; past this something is wrong
 LISTEN_S = 0.05  # between looks at data_version: 5 us each, and only while somebody watches
 KEEP_SIGNALS_S = 60.0
 
 UPLOAD_COLUMNS = 'id, length, "offset", metadata, created_at, expires_at, concat'
 EVENT_COLUMNS = "id, kind, upload_id, body, created_at"
+
+log = logging.getLogger("tusd_py")
 
 T = TypeVar("T")
 Step = Callable[[sqlite3.Connection], T]
@@ -226,7 +230,13 @@ class SqliteLedger:
         db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         db.row_factory = sqlite3.Row
         begin_wal(db)
-        if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise WrongLedger(
+                f"{self._path} is a ledger of version {version}, this server needs version {SCHEMA_VERSION}: finish its"
+                " uploads with the server that made it, or give another --upload-dir"
+            )
+        if version == 0:
             schema = files(__package__).joinpath("schema.sql").read_text()
             for statement in schema.split(";\n"):
                 db.execute(statement)
@@ -238,7 +248,8 @@ class SqliteLedger:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
         except sqlite3.OperationalError as exc:  # locked for too long, disk full, I/O error
-            raise Unavailable(f"The upload ledger cannot be used just now ({exc}); try again") from exc
+            log.warning("SQLite: %s", exc)
+            raise Unavailable("The upload ledger cannot be used just now; try again") from exc
 
     async def _read(self, step: Step[T]) -> T:
         def call() -> T:
