@@ -53,7 +53,7 @@ async def test_a_tail_that_was_never_acknowledged_is_overwritten(storage: FileSt
     assert 21 == storage.path(UPLOAD.id).stat().st_size
 
     await writer.write([b"456789"])
-    await writer.finish(UPLOAD.at(10, expires_at=None))
+    await writer.finish(10)
     await writer.close()
 
     assert b"0123456789" == storage.path(UPLOAD.id).read_bytes()
@@ -79,7 +79,7 @@ async def test_no_write_after_the_lease_has_run_out(storage: FileStorage) -> Non
     with pytest.raises(LeaseLost):
         await writer.write([b"0"])
     with pytest.raises(LeaseLost):
-        await writer.finish(UPLOAD)
+        await writer.finish(0)
     await writer.close()
 
     assert b"" == storage.path(UPLOAD.id).read_bytes()
@@ -131,7 +131,7 @@ async def test_the_sidecar_tells_whose_bytes_they_are(storage: FileStorage) -> N
         info = json.load(file)
 
     assert (UPLOAD.id, 10, 0) == (info["ID"], info["Size"], info["Offset"])
-    assert {"CreatedAt": 1.5, "UploadMetadata": "filename YS5tcDQ="} == info["TusdPy"]
+    assert {"CreatedAt": 1.5, "UploadMetadata": "filename YS5tcDQ=", "UploadConcat": ""} == info["TusdPy"]
 
 
 async def test_a_writer_that_is_cancelled_closes_only_after_its_write(storage: FileStorage) -> None:
@@ -171,3 +171,78 @@ async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -
         await storage.create(Upload("b" * 32, 1, 0, "x " + "A" * 4000, 0.0))
     await writer.close()
     storage.close()
+
+
+async def test_the_sidecar_follows_what_was_recorded_and_does_not_come_back(storage: FileStorage) -> None:
+    await storage.create(UPLOAD)
+    writer = await storage.open(UPLOAD, nothing)
+    await writer.write([b"0123456"])
+    await writer.close()
+    await writer.note(UPLOAD.at(4, expires_at=None))
+
+    # Behind the offset lie bytes that were never acknowledged.
+    assert UPLOAD.at(4, expires_at=None) == await storage.read(UPLOAD.id)
+    assert [UPLOAD.id] == await storage.ids()
+
+    await storage.remove(UPLOAD.id)
+    await writer.note(UPLOAD.at(7, expires_at=None))
+
+    assert [] == await storage.ids()
+
+
+async def test_a_sidecar_never_promises_bytes_that_are_not_there(storage: FileStorage) -> None:
+    await storage.create(UPLOAD)
+    await storage.note(UPLOAD.at(9, expires_at=None))
+    storage.path(UPLOAD.id).write_bytes(b"012")
+
+    assert 3 == (await storage.read(UPLOAD.id)).offset
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"ID": "b", "Size": 1, "SizeIsDeferred": false, "MetaData": {}}'])
+async def test_files_that_do_not_tell_are_said_so(storage: FileStorage, tmp_path: Path, text: str) -> None:
+    await storage.create(UPLOAD)
+    (tmp_path / f"{UPLOAD.id}.info").write_text(text)
+    with pytest.raises(ValueError, match=r".+"):
+        await storage.read(UPLOAD.id)
+    with pytest.raises(ValueError, match="missing"):
+        await storage.read("b" * 32)
+
+
+async def test_only_old_files_with_nothing_in_them_are_strays(storage: FileStorage, tmp_path: Path) -> None:
+    await storage.create(UPLOAD)
+
+    assert not await storage.is_stray(UPLOAD.id, 60)
+    assert await storage.is_stray(UPLOAD.id, 0)
+
+    storage.path(UPLOAD.id).write_bytes(b"0")
+
+    assert not await storage.is_stray(UPLOAD.id, 0)
+
+    (tmp_path / f"{UPLOAD.id}.info").unlink()
+
+    assert await storage.is_stray(UPLOAD.id, 0)
+
+    storage.path(UPLOAD.id).unlink()
+    (tmp_path / f"{UPLOAD.id}.info").touch()
+
+    assert await storage.is_stray(UPLOAD.id, 0)
+
+
+async def test_concatenation_copies_in_order_and_leaves_nothing_when_it_fails(
+    storage: FileStorage, tmp_path: Path
+) -> None:
+    for name, content in (("b" * 32, b"hello "), ("c" * 32, b"world")):
+        await storage.create(Upload(name, len(content), 0, "", 0.0))
+        storage.path(name).write_bytes(content)
+    final = Upload("d" * 32, 16, 16, "", 0.0)
+    with pytest.raises(UploadNotFound, match="have 11 bytes, their records tell 16"):
+        await storage.concatenate(final, ["b" * 32, "c" * 32])
+    with pytest.raises(UploadNotFound, match="gone"):
+        await storage.concatenate(final, ["b" * 32, "e" * 32])
+
+    assert not storage.path(final.id).exists()
+
+    await storage.concatenate(final, ["c" * 32, "b" * 32, "c" * 32])
+
+    assert b"worldhello world" == storage.path(final.id).read_bytes()
+    assert final == await storage.read(final.id)

@@ -66,6 +66,39 @@ def serve(**options: Any) -> None:
         raise WrongSetting(str(exc)) from exc
 
 
+@cli.command()
+@settings_options
+@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
+def recover(dry_run: bool, **options: Any) -> None:
+    """Make the records of uploads again from the upload folder, after the ledger lost them.
+
+    What can be resumed resumes at a safe offset, what is complete is told again under the same id. A record that is
+    there is left alone: it may run twice, and beside live servers. A folder that tusd's file store left is taken over.
+    """
+    import asyncio
+
+    from .protocol.refusals import Unavailable
+    from .recover import recover
+    from .wiring import open_engine
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    async def run(settings: Settings) -> None:
+        async with open_engine(settings) as (engine, _):
+            ids = await engine.ids()
+            hidden = not sys.stderr.isatty()
+            with click.progressbar(length=len(ids), label="uploads", file=sys.stderr, hidden=hidden) as bar:
+                found = await recover(engine, ids, dry_run=dry_run, step=lambda: bar.update(1), say=say)
+        for what, count in sorted(found.items(), key=lambda item: str(item[0])):
+            click.echo(f"{count} {what.value if what else 'could not be read'}{' (dry run)' if dry_run else ''}")
+
+    try:
+        asyncio.run(run(settings_of(options)))
+    except Unavailable as exc:
+        raise click.ClickException(exc.detail) from exc
+
+
 def pairs(separator: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, str]]:
     """Return a click callback that turns NAME<separator>VALUE texts into a dict."""
 

@@ -20,13 +20,14 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from enum import StrEnum
 from pathlib import Path
 
 from .lease import Lease, Leases
 from .ports import Body, Event, LeaseLost, Ledger, Storage
 from .protocol.fileinfo import build_hook
 from .protocol.messages import Append, Checksum, Create, Limits, Request
-from .protocol.refusals import NotFinished, Refusal, Unavailable, UploadGone
+from .protocol.refusals import NotFinished, Refusal, Unavailable, UploadGone, UploadNotFound
 from .protocol.upload import Upload, check_size, length_of_parts, offset_mismatch, too_long
 from .transfer import Pace, Transfer
 
@@ -35,6 +36,15 @@ PARTS_KEPT_S = 3600.0  # how long the parts of a final upload stay: a client who
 SWEEP_BATCH = 1000  # uploads removed in one turn; a turn ends well within its lease
 
 log = logging.getLogger("tusd_py")
+
+
+class Recovered(StrEnum):
+    """What became of an upload when its record was looked for."""
+
+    KNOWN = "had a record"
+    GONE = "were removed"
+    RESUMABLE = "can be resumed"
+    COMPLETE = "are complete and told again"
 
 
 class Engine:
@@ -78,11 +88,18 @@ class Engine:
         )
         upload, room = upload.admit(Append(upload.id, 0, body_length=create.body_length), now, self.limits)
         await self._storage.create(upload)
-        if create.body_length == 0:
-            # "Such an upload is immediately complete after its creation" (Creation, POST, on a length of 0)
-            await self._ledger.create(upload, event=self._finished(upload, request))
-            return upload
-        async with self._leases.hold_new(upload) as lease:
+        async with AsyncExitStack() as stack:
+            try:
+                if create.body_length == 0:
+                    # "Such an upload is immediately complete after its creation" (Creation, POST, on a length of 0)
+                    await self._ledger.create(upload, event=self._finished(upload, request))
+                    return upload
+                lease = await stack.enter_async_context(self._leases.hold_new(upload))
+            except Unavailable:
+                # It may be recorded all the same. An unfinished one nobody has heard of: no client, no receiver.
+                if not upload.is_complete:
+                    await self._storage.remove(upload.id)
+                raise
             return await self._receive(lease, upload, room, body, create.checksum, request)
 
     async def concatenate(self, create: Create, request: Request) -> Upload:
@@ -167,6 +184,48 @@ class Engine:
             except Refusal as exc:  # in use after all, or swept by another; the next turn sees
                 log.info("not swept: %s: %s", upload_id, exc)
         return swept
+
+    async def tidy(self, older_than_s: float) -> int:
+        """Remove what a crash left of uploads that never were or are gone; return how many.
+
+        Nothing is removed that has bytes and a sidecar but no record: recover() makes the record from them.
+        """
+        removed = 0
+        for upload_id in await self._storage.ids():
+            try:
+                await self._ledger.inspect(upload_id, ask=False)
+                continue
+            except UploadGone:
+                pass
+            except UploadNotFound:
+                if not await self._storage.is_stray(upload_id, older_than_s):
+                    continue
+            await self._storage.remove(upload_id)
+            removed += 1
+        return removed
+
+    async def ids(self) -> list[str]:
+        """Return the ids of all uploads that there are files of."""
+        return await self._storage.ids()
+
+    async def recover(self, upload_id: str, *, dry_run: bool) -> Recovered:
+        """Make the record of an upload from its files, if there is none; a complete one is told again under its id.
+
+        Raises ValueError when the files do not tell; Unavailable.
+        """
+        try:
+            await self._ledger.inspect(upload_id, ask=False)
+            return Recovered.KNOWN
+        except UploadGone:
+            return Recovered.GONE
+        except UploadNotFound:
+            pass
+        upload = await self._storage.read(upload_id)
+        upload = upload.at(upload.offset, expires_at=self._expires_at())
+        if not dry_run:
+            request = Request("RECOVER", upload_id, {}, "")
+            await self._ledger.create(upload, event=self._finished(upload, request))
+        return Recovered.COMPLETE if upload.is_complete else Recovered.RESUMABLE
 
     async def ready(self) -> None:
         """Return when the ledger answers. Raises Unavailable."""

@@ -164,11 +164,14 @@ class Writer(Sink, Protocol):
     async def flush(self) -> int:
         """Return the offset below which every byte survives a crash, in bytes."""
 
-    async def finish(self, upload: Upload) -> None:
-        """Cut off everything behind the upload's length, make it safe, and note in the sidecar that it is complete."""
+    async def finish(self, length: int) -> None:
+        """Cut off everything behind length and make that safe."""
 
     async def close(self) -> None:
         """Wait for the write that is under way, then let the file go."""
+
+    async def note(self, upload: Upload) -> None:
+        """Bring the sidecar up to what was recorded; also after close(). It may be late: it tells what is safe."""
 
 
 class Storage(Protocol):
@@ -189,6 +192,15 @@ class Storage(Protocol):
 
     async def remove(self, upload_id: str) -> None:
         """Free everything that belongs to the upload; it may be gone already."""
+
+    async def ids(self) -> list[str]:
+        """Return the ids of all uploads that there are files of."""
+
+    async def read(self, upload_id: str) -> Upload:
+        """Return the upload as its sidecar and its bytes tell. Raises ValueError when they do not tell."""
+
+    async def is_stray(self, upload_id: str, older_than_s: float) -> bool:
+        """Return whether what there is of this upload is so old and nothing is in it: no bytes, or no sidecar."""
 
     def path(self, upload_id: str) -> Path:
         """Return where the bytes are for those who read them."""

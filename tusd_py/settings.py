@@ -15,6 +15,7 @@ from .forwarded import Proxies
 ENV_PREFIX = "TUSD_PY_"
 POSITIVE = (
     "sweep_interval",
+    "tidy_interval",
     "webhook_timeout",
     "webhook_give_up_after",
     "lease_wait",
@@ -47,6 +48,7 @@ class Settings:
         604800.0, "SECONDS", "An unfinished upload goes this long after its last byte; 0: never."
     )
     sweep_interval: float = setting(60.0, "SECONDS", "How often expired uploads are looked for.")
+    tidy_interval: float = setting(21600.0, "SECONDS", "How often files that a crash left over are looked for.")
     webhook_url: tuple[str, ...] = setting((), "URL", "Who hears of finished uploads; may repeat.")
     webhook_secret: str = setting("", "SECRET", "Signs the callbacks: whsec_ and 24 to 64 bytes in Base64.")
     webhook_timeout: float = setting(10.0, "SECONDS", "How long a receiver may take to answer.")

@@ -95,11 +95,12 @@ class Transfer:
 
     async def _record(self, finished: Finished) -> None:
         upload = self._upload.at(await self._writer.flush(), expires_at=self._expires_at())
-        if upload.is_complete:
-            await self._writer.finish(upload)
+        if upload.length is not None and upload.is_complete:
+            await self._writer.finish(upload.length)
         # The file is let go before the lease: whoever gets the lease must find the file free.
         await self._writer.close()
         await self._lease.commit(upload, event=finished(upload), release=True)
+        await self._writer.note(upload)
 
     async def _checkpoints(self) -> None:
         """Commit the offset by bytes, by seconds and on request, until the body has ended or has to."""
@@ -131,7 +132,9 @@ class Transfer:
         offset = await self._writer.flush()
         # The last byte is recorded by the last commit alone: the event is born with it.
         if offset != self._upload.length:
-            await self._lease.commit(self._upload.at(offset, expires_at=self._expires_at()))
+            upload = self._upload.at(offset, expires_at=self._expires_at())
+            await self._lease.commit(upload)
+            await self._writer.note(upload)
 
     def _must_yield(self) -> bool:
         """Whether somebody wants to change the upload, or asks for its offset while the client is silent."""

@@ -26,6 +26,7 @@ EXTENSIONS = (
     "concatenation",
 )
 LEDGER_FILE = ".tusd_py.sqlite3"  # inside the upload folder; no upload id begins with a dot
+STRAY_S = 3600.0  # a file this old whose upload has no record is in nobody's hands
 RESTART_S = 1.0  # before a chore that failed is begun again
 
 log = logging.getLogger("tusd_py")
@@ -76,7 +77,10 @@ class Service:
         try:
             async with open_engine(self.settings) as (engine, ledger):
                 opened.set_result(engine)
-                chores = [chore("sweep", lambda: sweep(engine, ledger, self.settings.sweep_interval))]
+                chores = [
+                    chore("sweep", lambda: sweep(engine, ledger, self.settings.sweep_interval)),
+                    chore("tidy", lambda: tidy(engine, ledger, self.settings.tidy_interval)),
+                ]
                 if self.settings.webhook_url:
                     chores.append(chore("deliver", lambda: deliver(ledger, ledger, receivers_of(self.settings))))
                 await asyncio.gather(*chores)
@@ -129,6 +133,14 @@ async def sweep(engine: Engine, ledger: AnyLedger, interval_s: float) -> None:
     while True:
         if await ledger.take_turn("sweep", interval_s * 0.9) and (swept := await engine.sweep()):
             log.info("swept %d expired uploads", swept)
+        await asyncio.sleep(interval_s)
+
+
+async def tidy(engine: Engine, ledger: AnyLedger, interval_s: float) -> None:
+    """Remove what crashes left in the folder every interval_s, for ever; one replica does it for all."""
+    while True:
+        if await ledger.take_turn("tidy", interval_s * 0.9) and (removed := await engine.tidy(STRAY_S)):
+            log.info("removed the files of %d uploads that never were or are gone", removed)
         await asyncio.sleep(interval_s)
 
 

@@ -62,6 +62,11 @@ def parse_metadata(text: str) -> dict[str, bytes]:
     return metadata
 
 
+def build_metadata(metadata: Mapping[str, str]) -> str:
+    """Return the Upload-Metadata that tells these texts."""
+    return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}".rstrip() for key, value in metadata.items())
+
+
 def parse_checksum(text: str) -> tuple[str, bytes]:
     """Return algorithm and digest of Upload-Checksum. Raises ValueError.
 

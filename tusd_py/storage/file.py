@@ -7,9 +7,9 @@ its successor wrote. System calls run in a small thread pool, for a volume may t
 import asyncio
 import errno
 import fcntl
-import json
 import os
 import struct
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,11 +17,13 @@ from typing import TypeVar
 
 import aiofiles
 
-from ..protocol.fileinfo import build_fileinfo
+from ..protocol.fields import is_upload_id
+from ..protocol.fileinfo import build_sidecar, parse_sidecar
 from ..protocol.refusals import StorageFull, UploadLocked, UploadNotFound
 from ..protocol.upload import Upload
 
 THREADS = 16  # a few stuck writes leave room for the others
+SPARE = 48  # blanks at the end of a sidecar, for an offset and a length to grow in place
 COPY_BYTES = 256 * 1024 * 1024  # a call that shares blocks takes no longer for more
 SECOND_LOOK_S = 0.2  # a network file system may show an old size for a moment after another client's write
 
@@ -44,7 +46,7 @@ class FileStorage:
 
     async def create(self, upload: Upload) -> None:
         await self._run(lambda: os.close(os.open(self.path(upload.id), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o660)))
-        await self.write_sidecar(upload)
+        await self._write_sidecar(upload)
         if self._durable:
             await self._run(lambda: sync_folder(self._folder))
 
@@ -63,7 +65,7 @@ class FileStorage:
     async def concatenate(self, upload: Upload, parts: Sequence[str]) -> None:
         target, sources = self.path(upload.id), [self.path(part) for part in parts]
         await self._run(lambda: copy_all(target, sources, upload.offset, durable=self._durable))
-        await self.write_sidecar(upload)
+        await self._write_sidecar(upload)
         if self._durable:
             await self._run(lambda: sync_folder(self._folder))
 
@@ -82,16 +84,41 @@ class FileStorage:
             "InfoPath": str(self._sidecar(upload_id)),
         }
 
-    async def write_sidecar(self, upload: Upload) -> None:
-        """Write FOLDER/<id>.info: tusd's FileInfo, and under "TusdPy" what tusd has no field for."""
-        info = build_fileinfo(upload, self.describe(upload.id))
-        info["TusdPy"] = {"CreatedAt": upload.created_at, "UploadMetadata": upload.metadata}
+    async def ids(self) -> list[str]:
+        names = await self._run(lambda: os.listdir(self._folder))
+        return sorted({name.removesuffix(".info") for name in names if is_upload_id(name.removesuffix(".info"))})
+
+    async def read(self, upload_id: str) -> Upload:
+        sidecar = self._sidecar(upload_id)
+        try:
+            async with aiofiles.open(sidecar, executor=self._pool) as file:
+                text = await file.read()
+                changed_at = os.fstat(file.fileno()).st_mtime
+            size = await self._run(lambda: size_of(self.path(upload_id)))
+        except FileNotFoundError as exc:
+            raise ValueError(f"{exc.filename} is missing") from exc
+        upload = parse_sidecar(text, size, changed_at)
+        if upload.id != upload_id:
+            raise ValueError(f"{sidecar} tells of {upload.id}")
+        return upload
+
+    async def is_stray(self, upload_id: str, older_than_s: float) -> bool:
+        before = time.time() - older_than_s
+        return await self._run(lambda: is_stray(self.path(upload_id), self._sidecar(upload_id), before))
+
+    async def note(self, upload: Upload) -> None:
+        """Bring the sidecar up to what was recorded."""
+        text = build_sidecar(upload, self.describe(upload.id))
+        await self._run(lambda: rewrite(self._sidecar(upload.id), text.encode()))
+
+    async def _write_sidecar(self, upload: Upload) -> None:
         sidecar = self._sidecar(upload.id)
+        text = build_sidecar(upload, self.describe(upload.id))
         # Written aside and renamed: a reader sees the old text or the new one, never half of it.
         aside = sidecar.with_suffix(".info.new")
         try:
             async with aiofiles.open(aside, "w", executor=self._pool) as file:
-                await file.write(json.dumps(info))
+                await file.write(text.ljust(len(text) + SPARE))
                 await file.flush()
                 if self._durable:
                     await self._run(lambda: os.fdatasync(file.fileno()))
@@ -151,12 +178,9 @@ class FileWriter:
             await self._call(lambda: os.fdatasync(self._fd))
         return offset
 
-    async def finish(self, upload: Upload) -> None:
+    async def finish(self, length: int) -> None:
         self._guard()
-        assert upload.length is not None
-        length = upload.length
         await self._call(lambda: cut_to(self._fd, length, durable=self._durable))
-        await self._storage.write_sidecar(upload)
 
     async def close(self) -> None:
         if self._closed:
@@ -166,6 +190,9 @@ class FileWriter:
         while self._under_way:
             await asyncio.shield(asyncio.wait(self._under_way))
         os.close(self._fd)  # the lock goes with it
+
+    async def note(self, upload: Upload) -> None:
+        await self._storage.note(upload)
 
     async def _call(self, call: Callable[[], None]) -> None:
         running = asyncio.ensure_future(self._storage._run(call))
@@ -254,6 +281,33 @@ def copy_some(fd: int, out: int) -> int:
         if exc.errno not in (errno.EXDEV, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
             raise
         return os.sendfile(out, fd, None, COPY_BYTES)  # some network file systems cannot copy by themselves
+
+
+def is_stray(path: Path, sidecar: Path, before: float) -> bool:
+    """Return whether the files are older than before (Unix seconds) and nothing is in them. Raises OSError.
+
+    A sidecar is there before a record is, and bytes come after both: what lacks one of them never was an upload.
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return sidecar.stat().st_mtime < before
+    return found.st_mtime < before and (found.st_size == 0 or not sidecar.exists())
+
+
+def rewrite(path: Path, text: bytes) -> None:
+    """Replace the text of a file in place, if it is still there: one that was removed does not come back.
+
+    The text ends in blanks as before, so that one write does it: whoever reads sees the old text or the new one.
+    """
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.pwrite(fd, text.ljust(os.fstat(fd).st_size), 0)
+    finally:
+        os.close(fd)
 
 
 def size_of(path: Path) -> int:
