@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -161,10 +161,10 @@ def running_redis(folder: Path, binary: Path | None = None) -> Iterator[Redis]:
 
 
 @contextmanager
-def running_app(app: ASGIApp) -> Iterator[str]:
+def running_app(app: ASGIApp, **config: Any) -> Iterator[str]:
     """An ASGI application under uvicorn in a thread for the length of the block; gives http://HOST:PORT."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", **config))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

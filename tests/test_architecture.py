@@ -32,7 +32,8 @@ OURS: dict[str, set[str]] = {
     "wiring": {"callbacks", "engine", "ledger", "lease", "ports", "protocol", "settings", "storage", "transfer"},
     "app": {"body", "engine", "forwarded", "ports", "protocol", "settings", "wiring"},
     "client": set(),
-    "serve": {"app", "ports", "protocol", "settings", "wiring"},
+    "server": {"body", "ports"},
+    "serve": {"app", "ports", "protocol", "server", "settings", "wiring"},
     "cli": {"client", "protocol", "recover", "serve", "settings", "wiring"},
     "__main__": {"cli"},
     "__init__": {"app", "settings"},
@@ -43,11 +44,11 @@ OURS: dict[str, set[str]] = {
 
 LIBRARIES: dict[str, set[str]] = {
     "starlette": {"app"},
-    "uvicorn": {"serve"},
+    "uvicorn": {"serve", "server"},
     "redis": {"ledger.redis"},
     "sqlite3": {"ledger.sqlite", "wiring"},
     "aiofiles": {"storage.file"},
-    "os": {"client", "serve", "settings", "storage.file"},
+    "os": {"client", "serve", "server", "settings", "storage.file"},
     "httpx": {"callbacks"},
     "tusclient": {"client"},
     "click": {"cli", "client"},

@@ -3,6 +3,7 @@
 What a request means is decided in protocol/, what is done about it in engine.py.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -108,7 +109,7 @@ class Uploads:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         request = self._request(scope, headers)
-        body = AsgiBody(receive, announced_length(headers), self._settings.read_timeout)
+        body = self._body(scope, receive, announced_length(headers))
         try:
             try:
                 engine = await self._service.engine()
@@ -128,6 +129,16 @@ class Uploads:
                 await answer(scope, receive, send)
         finally:
             body.close()
+
+    def _body(self, scope: Scope, receive: Receive, length: int | None) -> AsgiBody:
+        """Return the request's body, carried by the kernel where the server can (server.py)."""
+        connection = scope.get("extensions", {}).get("tusd_py")
+        if connection is None:
+            return AsgiBody(receive, length, self._settings.read_timeout)
+        body: AsgiBody = connection.body(receive, length, self._settings.read_timeout)
+        # At the end of the server a running PATCH goes on for a while, then yields at a committed offset.
+        connection.on_shutdown = lambda: asyncio.get_running_loop().call_later(self._settings.grace, body.stop)
+        return body
 
     def _request(self, scope: Scope, headers: Mapping[str, tuple[str, ...]]) -> Request:
         client = scope.get("client")

@@ -13,6 +13,7 @@ from uvicorn.supervisors import Multiprocess
 from .app import create_app
 from .ports import WrongLedger
 from .protocol.refusals import Unavailable
+from .server import KernelProtocol
 from .settings import Settings
 from .wiring import open_engine
 
@@ -50,7 +51,7 @@ def serve(settings: Settings) -> None:
     listener = listen(settings)
     line = f"You can now upload files to: {address_of(listener, settings)}"
     config: dict[str, Any] = {
-        "http": "httptools",
+        "http": KernelProtocol,
         "ws": "none",
         "lifespan": "on",
         "log_config": LOG_CONFIG,

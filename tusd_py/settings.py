@@ -59,6 +59,7 @@ class Settings:
     checkpoint_bytes: int = setting(16777216, "BYTES", "The offset is recorded at least this often while bytes come.")
     checkpoint_interval: float = setting(2.0, "SECONDS", "The offset is recorded at least this often while bytes come.")
     read_timeout: float = setting(60.0, "SECONDS", "A client that sends nothing for this long has gone away.")
+    grace: float = setting(5.0, "SECONDS", "After SIGTERM, running PATCHes go on for this long, then they yield.")
     shutdown_timeout: float = setting(20.0, "SECONDS", "How long running requests may go on at the end.")
     cors_origin: tuple[str, ...] = setting(("*",), "ORIGIN", "Pages of this origin may upload; may repeat; * is all.")
     behind_proxy: tuple[str, ...] = setting(
@@ -76,6 +77,7 @@ class Settings:
         require(self.lease_ttl >= 1, "lease_ttl", self.lease_ttl, "1 second or more")
         for name in POSITIVE:
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0 seconds")
+        require(self.grace >= 0, "grace", self.grace, "a number of seconds")
         require(self.shutdown_timeout >= 0, "shutdown_timeout", self.shutdown_timeout, "a number of seconds")
         path = self.base_path
         require(path.startswith("/") and path.endswith("/") and "//" not in path, "base_path", path, "like /files/")

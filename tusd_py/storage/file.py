@@ -12,8 +12,9 @@ import struct
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiofiles
 
@@ -158,7 +159,7 @@ class FileWriter:
         self._guard = guard
         self._grown: Callable[[], None] | None = None
         self._durable = durable
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     async def write(self, pieces: list[bytes]) -> None:
@@ -168,6 +169,20 @@ class FileWriter:
         self.offset = offset + sum(map(len, pieces))
         if self._grown:
             self._grown()
+
+    async def pull(self, pump: Callable[[int, int], int]) -> int:
+        """Let pump put bytes into the file in a thread; return how many. The way of a body that the kernel carries.
+
+        pump gets a descriptor and an offset and returns how many bytes it put there. Raises what it raises, LeaseLost,
+        StorageFull.
+        """
+        self._guard()
+        offset = self.offset
+        moved = await self._call(lambda: pump(self._fd, offset))
+        self.offset = offset + moved
+        if moved and self._grown:
+            self._grown()
+        return moved
 
     def when_grown(self, call: Callable[[], None]) -> None:
         self._grown = call
@@ -187,18 +202,29 @@ class FileWriter:
             return
         self._closed = True
         # A descriptor that is closed under a running write would be reused, and the bytes land in another upload.
-        while self._under_way:
-            await asyncio.shield(asyncio.wait(self._under_way))
+        for running in list(self._under_way):
+            await settled(running)
         os.close(self._fd)  # the lock goes with it
 
     async def note(self, upload: Upload) -> None:
         await self._storage.note(upload)
 
-    async def _call(self, call: Callable[[], None]) -> None:
+    async def _call(self, call: Callable[[], T]) -> T:
         running = asyncio.ensure_future(self._storage._run(call))
         self._under_way.add(running)
         running.add_done_callback(self._under_way.discard)
-        await asyncio.shield(running)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await settled(running)  # descriptors that the call uses may be closed once we are gone
+            raise
+
+
+async def settled(running: "asyncio.Future[Any]") -> None:
+    """Return when running is done, however often we are cancelled meanwhile."""
+    while not running.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([running])
 
 
 def open_locked(path: Path) -> int:
