@@ -6,6 +6,8 @@ import json
 import os
 import re
 import socket
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -511,6 +513,37 @@ def test_an_upload_that_receives_does_not_expire(tmp_path: Path) -> None:
                     time.sleep(0.1)
 
                 assert (204, "30") == ((answer := tus.answer(slow))[0], answer[1]["upload-offset"])
+
+
+def test_bytes_that_the_volume_lost_take_the_offset_back_loudly(tmp_path: Path) -> None:
+    with running_server(tmp_path) as running:
+        url = tus.create(running.url, 10)
+        tus.patch(url, 0, b"01234567")
+        os.truncate(tmp_path / "uploads" / tus.upload_id(url), 3)
+        refused = tus.patch(url, 8, b"89")
+
+        assert (409, "3") == (refused.status_code, refused.headers["Upload-Offset"])
+        assert "bytes lost by the volume" in running.log.read_text()
+        assert 3 == tus.offset_of(url)
+        assert 204 == tus.patch(url, 3, b"3456789").status_code
+        assert b"0123456789" == httpx.get(url).content
+
+
+def test_a_size_that_is_shown_late_makes_no_409(tmp_path: Path) -> None:
+    """A network file system may show the size from before another client's write for a moment."""
+    with running_server(tmp_path) as running:
+        url = tus.create(running.url, 10)
+        tus.patch(url, 0, b"01234567")
+        path = tmp_path / "uploads" / tus.upload_id(url)
+        (tmp_path / "late").write_bytes(b"01234567")
+        os.truncate(path, 3)
+        late = threading.Timer(0.1, subprocess.run, [["cp", "--no-preserve=all", str(tmp_path / "late"), str(path)]])
+        late.start()
+
+        assert 204 == tus.patch(url, 8, b"89").status_code
+
+        late.join()
+        assert b"0123456789" == httpx.get(url).content
 
 
 def test_a_unix_socket_serves_as_well(tmp_path: Path) -> None:

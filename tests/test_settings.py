@@ -50,6 +50,7 @@ def run(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         ("--behind-proxy", "300.1.1.1", "an address, a network, unix or *"),
         ("--upload-dir", "/proc/nowhere", "a writable folder"),
         ("--unix-socket", "/nowhere/socket", "cannot listen"),
+        ("--file-locks", "maybe", "required or none"),
         ("--nonsense", "1", "No such option"),
     ],
 )

@@ -1,5 +1,6 @@
 """The command line. Every setting of settings.py is an option of `serve`, with its environment variable."""
 
+import mimetypes
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -139,7 +140,8 @@ def upload(
         from .client import Job, run
     except ImportError as exc:
         raise click.UsageError(f'upload needs tuspy: pip install "tusd_py[client]" ({exc.name} is missing)') from exc
-    metadata = {"filename": file.name} | metadata
+    told = {"filename": file.name, "filetype": mimetypes.guess_type(file.name)[0]}
+    metadata = {name: text for name, text in told.items() if text} | metadata
     sys.exit(run(Job(file, url, metadata, headers, chunk_size, give_up_after), quiet=quiet))
 
 

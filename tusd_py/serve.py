@@ -15,7 +15,7 @@ from .ports import WrongLedger
 from .protocol.refusals import Unavailable
 from .server import KernelProtocol
 from .settings import Settings
-from .wiring import open_engine
+from .wiring import check_storage, open_engine
 
 BACKLOG = 2048  # connections that wait to be accepted; the kernel's somaxconn cuts it
 KEEP_ALIVE_S = 75  # longer than nginx keeps an idle connection (60 s): the side that reuses it must not lose a race
@@ -83,6 +83,8 @@ def serve(settings: Settings) -> None:
 async def check(settings: Settings) -> None:
     """Open everything once and close it. Raises CannotServe; not for a Redis that is away, for it may come back."""
     try:
+        if settings.file_locks == "required":
+            check_storage(settings)
         async with open_engine(settings):
             pass
     except (WrongLedger, Unavailable, OSError) as exc:

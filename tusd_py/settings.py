@@ -54,6 +54,7 @@ class Settings:
     webhook_timeout: float = setting(10.0, "SECONDS", "How long a receiver may take to answer.")
     webhook_give_up_after: float = setting(259200.0, "SECONDS", "Callbacks are retried this long, then buried.")
     durability: str = setting("fsync", "fsync|none", "Whether an acknowledged byte survives a crash of the host.")
+    file_locks: str = setting("required", "required|none", "Whether a file system without OFD locks will do.")
     lease_ttl: float = setting(10.0, "SECONDS", "How long a crash of a replica blocks its uploads.")
     lease_wait: float = setting(15.0, "SECONDS", "How long a request waits for an upload in use before 423.")
     checkpoint_bytes: int = setting(16777216, "BYTES", "The offset is recorded at least this often while bytes come.")
@@ -73,6 +74,7 @@ class Settings:
         require(self.max_size >= 0, "max_size", self.max_size, "a number of bytes, or 0 for no limit")
         require(self.expire_after >= 0, "expire_after", self.expire_after, "a number of seconds, or 0 for never")
         require(self.durability in ("fsync", "none"), "durability", self.durability, "fsync or none")
+        require(self.file_locks in ("required", "none"), "file_locks", self.file_locks, "required or none")
         require(self.checkpoint_bytes >= 65536, "checkpoint_bytes", self.checkpoint_bytes, "65536 or more")
         require(self.lease_ttl >= 1, "lease_ttl", self.lease_ttl, "1 second or more")
         for name in POSITIVE:

@@ -13,8 +13,8 @@ from .ledger.redis import RedisLedger, connect
 from .ledger.sqlite import SqliteLedger
 from .protocol.messages import Limits
 from .protocol.refusals import Refusal
-from .settings import Settings
-from .storage.file import FileStorage
+from .settings import Settings, WrongSetting
+from .storage.file import FileStorage, check_locks
 from .transfer import Pace
 
 EXTENSIONS = (
@@ -95,7 +95,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, AnyLedg
     """Open ledger and storage, give the engine on top of them, and close them. Raises OSError, Unavailable."""
     settings.upload_dir.mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(settings)
-    storage = FileStorage(settings.upload_dir, durable=settings.durability == "fsync")
+    storage = FileStorage(
+        settings.upload_dir, durable=settings.durability == "fsync", locking=settings.file_locks == "required"
+    )
     await ledger.open()
     try:
         yield (
@@ -112,6 +114,17 @@ async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, AnyLedg
     finally:
         await ledger.close()
         storage.close()
+
+
+def check_storage(settings: Settings) -> None:
+    """Raise WrongSetting when the upload folder has no locks that keep a frozen writer's bytes out."""
+    try:
+        check_locks(settings.upload_dir)
+    except (OSError, ValueError) as exc:
+        raise WrongSetting(
+            f"--upload-dir is {settings.upload_dir}, its file system has no locks on open files ({exc}); use one that"
+            " has, or --file-locks none if no replica will ever be frozen for longer than its lease"
+        ) from exc
 
 
 def open_ledger(settings: Settings) -> AnyLedger:

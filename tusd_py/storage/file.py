@@ -39,10 +39,14 @@ Run = Callable[[Callable[[], T]], Awaitable[T]]
 class FileStorage:
     """ports.Storage in one folder, which several hosts may share."""
 
-    def __init__(self, folder: Path, *, durable: bool) -> None:
-        """durable: bytes and names are flushed to the disk before anyone hears that they are safe."""
+    def __init__(self, folder: Path, *, durable: bool, locking: bool = True) -> None:
+        """durable: bytes and names are flushed to the disk before anyone hears that they are safe.
+
+        locking: the open file of an upload is locked against other writers, on this host and on others.
+        """
         self._folder = folder.resolve()
         self._durable = durable
+        self._locking = locking
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tusd_py-storage")
 
     async def create(self, upload: Upload) -> None:
@@ -52,7 +56,7 @@ class FileStorage:
             await self._run(lambda: sync_folder(self._folder))
 
     async def open(self, upload: Upload, guard: Callable[[], None]) -> "FileWriter":
-        fd = await self._run(lambda: open_locked(self.path(upload.id)))
+        fd = await self._run(lambda: open_file(self.path(upload.id), locking=self._locking))
         try:
             offset = upload.offset
             if await self._run(lambda: os.fstat(fd).st_size) < offset:
@@ -220,6 +224,23 @@ class FileWriter:
             raise
 
 
+def check_locks(folder: Path) -> None:
+    """Raise OSError when files in the folder cannot be locked, ValueError when their locks keep nobody out."""
+    trial = folder / f".lock-trial-{os.getpid()}"
+    try:
+        trial.touch()
+        first = open_file(trial, locking=True)
+        try:
+            os.close(open_file(trial, locking=True))
+        except UploadLocked:
+            return
+        finally:
+            os.close(first)
+        raise ValueError("locks keep nobody out")
+    finally:
+        trial.unlink(missing_ok=True)
+
+
 async def settled(running: "asyncio.Future[Any]") -> None:
     """Return when running is done, however often we are cancelled meanwhile."""
     while not running.done():
@@ -227,12 +248,14 @@ async def settled(running: "asyncio.Future[Any]") -> None:
             await asyncio.wait([running])
 
 
-def open_locked(path: Path) -> int:
-    """Return a descriptor that holds the exclusive lock on the file. Raises UploadNotFound or UploadLocked."""
+def open_file(path: Path, *, locking: bool) -> int:
+    """Return a descriptor to write to, with the exclusive lock on the file. Raises UploadNotFound or UploadLocked."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         raise gone(path) from None
+    if not locking:
+        return fd
     try:
         # An open-file-description lock belongs to this descriptor: other threads and processes are kept out alike,
         # and a holder that was frozen between its check and its write still has it.
