@@ -19,7 +19,8 @@ class AsgiBody:
     def __init__(self, receive: Receive, length: int | None, read_timeout_s: float) -> None:
         """length is what the headers announce, in bytes; None when only the end will tell.
 
-        A client that sends nothing for read_timeout_s is treated as one that went away.
+        A client that sends nothing for read_timeout_s is treated as one that went away. "A timeout SHOULD be handled by
+        closing the underlying connection." (Core, PATCH): app.py does, as behind every body that was not read.
         """
         self.received_at = time.monotonic()
         self.ended = length == 0  # nothing of the body is left unread

@@ -105,6 +105,7 @@ class Engine:
     async def concatenate(self, create: Create, request: Request) -> Upload:
         """Make a final upload of finished partial ones and return it.
 
+        "The partial uploads MUST be concatenated as per the order specified in the list." (Concatenation)
         Raises BadHeader, NotFinished, TooLarge, UploadNotFound, UploadGone, UploadLocked, StorageFull, Unavailable.
         """
         async with AsyncExitStack() as stack:
@@ -155,7 +156,8 @@ class Engine:
 
         Raises UploadNotFound, UploadGone, UploadLocked, Unavailable; LeaseLost.
         "When receiving a `DELETE` request for an existing upload the Server SHOULD free associated resources"
-        (Termination, DELETE)
+        (Termination, DELETE). "For all future requests to this URL, the Server SHOULD respond with the `404 Not Found`
+        or `410 Gone` status." (Termination, DELETE)
         """
         async with self._leases.hold(upload_id) as lease:
             await self._remove(lease, "terminated")

@@ -55,6 +55,7 @@ class Transfer:
     async def run(self, room: int | None, finished: Finished) -> Upload:
         """Receive at most room bytes (None: no limit), record them, let the upload go and return it as it is now.
 
+        "The Server SHOULD always attempt to store as much of the received data as possible." (Core, PATCH)
         finished builds the event that is recorded with the last byte. A client that goes away keeps every byte that
         arrived, unless it sent a checksum: then the whole body counts or nothing of it. Raises TooLarge when the body
         goes on behind room: its last bytes are not recorded then, for the client has another file in hand. Raises
@@ -84,6 +85,8 @@ class Transfer:
     def _matches(self, digesting: Digesting) -> bool:
         """Return True. Raises ChecksumMismatch.
 
+        "Once the entire request has been received, the Server MUST verify the uploaded chunk against the provided
+        checksum using the specified algorithm." (Checksum)
         "In the first two cases the uploaded chunk MUST be discarded, and the upload and its offset MUST NOT be
         updated." (Checksum). What is not committed is discarded.
         """
@@ -94,6 +97,8 @@ class Transfer:
         return True
 
     async def _record(self, finished: Finished) -> None:
+        # "The new offset MUST be the sum of the offset before the `PATCH` request and the number of bytes received and
+        # processed or stored during the current `PATCH` request." (Core, PATCH)
         upload = self._upload.at(await self._writer.flush(), expires_at=self._expires_at())
         if upload.length is not None and upload.is_complete:
             await self._writer.finish(upload.length)

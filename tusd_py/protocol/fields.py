@@ -9,6 +9,8 @@ from urllib.parse import quote, urlsplit
 
 MAX_INTEGER = 2**63 - 1  # file sizes are signed 64 bits in every kernel and in tusd
 # "The Server MUST support at least the SHA1 checksum algorithm identified by `sha1`." (Checksum); names and sizes.
+# "The names of the checksum algorithms MUST only consist of ASCII characters with the modification that uppercase
+# characters are excluded." (Checksum)
 CHECKSUM_ALGORITHMS = {"sha1": 20, "md5": 16, "sha256": 32, "sha512": 64}
 MAX_PARTS = 1000  # of one final upload; each is held for as long as the concatenation takes
 MAX_METADATA = 16 * 1024  # bytes of Upload-Metadata; Node refuses to read header blocks over 16 KiB back from HEAD
@@ -140,7 +142,11 @@ def build_content_type(metadata: Mapping[str, bytes]) -> str:
 
 
 def build_content_disposition(metadata: Mapping[str, bytes]) -> str:
-    """Return Content-Disposition for a download, with the file name from the metadata (RFC 6266, RFC 8187)."""
+    """Return Content-Disposition for a download, with the file name from the metadata (RFC 6266, RFC 8187).
+
+    "Servers SHOULD carefully validate metadata values or sanitize them before using them as header values to avoid
+    header smuggling." (Creation, Upload-Metadata)
+    """
     kind = "attachment" if build_content_type(metadata) == "application/octet-stream" else "inline"
     name = metadata.get("filename", metadata.get("name", b"")).decode("utf-8", "replace")
     # The last part only, and no control characters: a name from the net is never a path or a header.

@@ -39,6 +39,8 @@ from .refusals import (
 )
 from .upload import Upload
 
+# "The value MUST be the version of the protocol used by the Client or the Server." (Core, Tus-Resumable). The only one
+# spoken, so "The list MUST be sorted by Server's preference" (Core, Tus-Version) holds by itself.
 VERSION = "1.0.0"
 OFFSET_OCTET_STREAM = "application/offset+octet-stream"
 
@@ -77,6 +79,8 @@ def read(request: Request) -> Command:
         if method != "POST":
             raise MethodNotAllowed(f"{method} is not for the creation URL", headers=(("Allow", CREATION_METHODS),))
         return read_create(request)
+    # "If the server receives a `PATCH` request against a non-existent resource it SHOULD return a `404 Not Found`
+    # status." (Core, PATCH)
     if not is_upload_id(request.upload_id):
         raise UploadNotFound("No upload has this URL; start a new upload")
     match method:
@@ -153,7 +157,11 @@ def read_concatenation(request: Request, concat: str, parts: tuple[str, ...]) ->
 
 
 def read_append(request: Request) -> Append:
-    """Return the Append that a PATCH is. Raises BadHeader or WrongContentType."""
+    """Return the Append that a PATCH is. Raises BadHeader or WrongContentType.
+
+    "The Server SHOULD accept `PATCH` requests against any upload URL and apply the bytes contained in the message at
+    the given offset specified by the `Upload-Offset` header." (Core, PATCH)
+    """
     # "All `PATCH` requests MUST use `Content-Type: application/offset+octet-stream`" (Core, PATCH)
     check_content_type(request)
     offset = integer_of(request, "upload-offset", "ERR_INVALID_OFFSET")
@@ -246,6 +254,7 @@ def described(limits: Limits) -> Reply:
     if "checksum" in limits.extensions:
         # "The `Tus-Checksum-Algorithm` header MUST be included in the response to an `OPTIONS` request." (Checksum)
         headers += (("Tus-Checksum-Algorithm", ",".join(CHECKSUM_ALGORITHMS)),)
+    # "The Server SHOULD set this header if there is a known hard limit." (Core, Tus-Max-Size)
     if limits.max_size:
         headers += (("Tus-Max-Size", str(limits.max_size)),)
     return Reply(204, headers)
@@ -253,9 +262,11 @@ def described(limits: Limits) -> Reply:
 
 def created(upload: Upload, request: Request) -> Reply:
     """Return the reply to a POST that made this upload."""
+    # "The Server MUST acknowledge a successful upload creation with the `201 Created` status." (Creation, POST)
     # "The Server MUST set the `Location` header to the URL of the created resource." (Creation, POST)
     headers: Headers = (("Tus-Resumable", VERSION), ("Location", request.creation_url + upload.id))
-    # "MUST include the `Upload-Offset` header in the response" (Creation With Upload); harmless without a body.
+    # "The Server SHOULD accept as many bytes as possible and MUST include the `Upload-Offset` header in the response"
+    # (Creation With Upload); harmless without a body.
     headers += (("Upload-Offset", str(upload.offset)),)
     return Reply(201, headers + expires(upload))
 
@@ -275,6 +286,8 @@ def inspected(upload: Upload) -> Reply:
         # no-store` header to the response." (Core, HEAD)
         ("Cache-Control", "no-store"),
         # "The Server MUST always include the `Upload-Offset` header in the response for a `HEAD` request" (Core, HEAD)
+        # "After successful concatenation, the `Upload-Offset` and `Upload-Length` MUST be set and their values MUST be
+        # equal." (Concatenation): a final upload is there when it is whole, not before.
         ("Upload-Offset", str(upload.offset)),
     )
     if upload.length is not None:
@@ -292,6 +305,7 @@ def inspected(upload: Upload) -> Reply:
         # "responses to `HEAD` requests MUST include the `Upload-Metadata` header and its value as specified by the
         # Client during the creation." (Creation, POST)
         headers += (("Upload-Metadata", upload.metadata),)
+    # "The Server SHOULD acknowledge successful `HEAD` requests with a `200 OK` or `204 No Content` status." (Core)
     return Reply(200, headers + expires(upload))
 
 
@@ -301,7 +315,11 @@ def terminated() -> Reply:
 
 
 def refused(refusal: Refusal, method: str) -> Reply:
-    """Return the reply that tells a refusal: problem details (RFC 9457) with a stable code."""
+    """Return the reply that tells a refusal: problem details (RFC 9457) with a stable code.
+
+    "If the resource is not found, the Server SHOULD return either the `404 Not Found`, `410 Gone` or `403 Forbidden`
+    status without the `Upload-Offset` header." (Core, HEAD)
+    """
     problem = {
         "type": "about:blank",
         "title": refusal.title,
@@ -327,6 +345,8 @@ def refused(refusal: Refusal, method: str) -> Reply:
 
 def expires(upload: Upload) -> Headers:
     """Return Upload-Expires for an unfinished upload that will expire.
+
+    "The value of the `Upload-Expires` header MUST be in RFC 9110 datetime format." (Expiration, Upload-Expires)
 
     "This header MUST be included in every `PATCH` response if the upload is going to expire. If the expiration is
     known at the creation, the `Upload-Expires` header MUST be included in the response to the initial `POST` request."

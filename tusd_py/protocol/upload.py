@@ -80,6 +80,7 @@ class Upload:
         # MUST NOT modify the final or its partial uploads." (Concatenation)
         if self.is_final:
             raise ModifyFinal(f"The upload {self.id} is a concatenation; nothing can be added to it")
+        # "The `Upload-Offset` header's value MUST be equal to the current offset of the resource." (Core, PATCH)
         # "If the offsets do not match, the Server MUST respond with the `409 Conflict` status without modifying the
         # upload resource." (Core, PATCH)
         if append.offset != self.offset:
