@@ -92,9 +92,8 @@ TEXT = {
     ),
     # Expiration
     "This header MUST be included in every `PATCH` response if the upload is going to expire. If the expiration is"
-    " known at the creation, the `Upload-Expires` header MUST be included in the response to the initial `POST` request.": (
-        "test_created"
-    ),
+    " known at the creation, the `Upload-Expires` header MUST be included in the response to the initial `POST`"
+    " request.": ("test_created"),
     "If a Client does attempt to resume an upload which has since been removed by the Server, the Server SHOULD respond"
     " with the `404 Not Found` or `410 Gone` status.": "test_uploads_that_expired_are_410_and_swept",
     "The value of the `Upload-Expires` header MUST be in RFC 9110 datetime format.": "test_build_http_date",
