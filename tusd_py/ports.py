@@ -165,7 +165,7 @@ class Writer(Sink, Protocol):
         """Return the offset below which every byte survives a crash, in bytes."""
 
     async def finish(self, length: int) -> None:
-        """Cut off everything behind length and make that safe."""
+        """Cut off everything behind length and make the rest survive a crash."""
 
     async def close(self) -> None:
         """Wait for the write that is under way, then let the file go."""

@@ -99,9 +99,11 @@ class Transfer:
     async def _record(self, finished: Finished) -> None:
         # "The new offset MUST be the sum of the offset before the `PATCH` request and the number of bytes received and
         # processed or stored during the current `PATCH` request." (Core, PATCH)
-        upload = self._upload.at(await self._writer.flush(), expires_at=self._expires_at())
-        if upload.length is not None and upload.is_complete:
-            await self._writer.finish(upload.length)
+        upload = self._upload.at(self._writer.offset, expires_at=self._expires_at())
+        if upload.is_complete:
+            await self._writer.finish(upload.offset)
+        else:
+            await self._writer.flush()
         # The file is let go before the lease: whoever gets the lease must find the file free.
         await self._writer.close()
         await self._lease.commit(upload, event=finished(upload), release=True)

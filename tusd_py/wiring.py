@@ -14,7 +14,8 @@ from .ledger.sqlite import SqliteLedger
 from .protocol.messages import Limits
 from .protocol.refusals import Refusal
 from .settings import Settings, WrongSetting
-from .storage.file import FileStorage, check_locks
+from .storage.file import FileStorage
+from .storage.posix import check_locks
 from .transfer import Pace
 
 EXTENSIONS = (
