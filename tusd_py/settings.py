@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from .forwarded import Proxies
 
 ENV_PREFIX = "TUSD_PY_"
+LONGEST_S = 1_000_000_000  # 31 years: any date that comes of it can still be written
 POSITIVE = (
     "sweep_interval",
     "tidy_interval",
@@ -69,6 +70,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "upload_dir", Path(self.upload_dir))  # callers of the library give texts too
+        for one in fields(self):
+            if isinstance(one.default, float):
+                value = getattr(self, one.name)
+                require(value <= LONGEST_S, one.name, value, f"at most {LONGEST_S} seconds")
         require(0 <= self.port <= 65535, "port", self.port, "a port from 0 to 65535")
         require(self.workers >= 1, "workers", self.workers, "1 or more")
         require(self.max_size >= 0, "max_size", self.max_size, "a number of bytes, or 0 for no limit")
