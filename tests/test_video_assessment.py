@@ -22,7 +22,7 @@ from standardwebhooks.webhooks import Webhook
 
 from examples.video_assessment.assess import NotAVideo, assess
 from tests.processes import end, eventually
-from tests.videos import make_video
+from tests.videos import make_video, turned
 
 SECRET = "whsec_" + base64.b64encode(b"p" * 32).decode()
 
@@ -139,7 +139,13 @@ def test_only_what_is_signed_now_and_with_our_secret_is_heard(pipeline: Pipeline
 @pytest.mark.parametrize(
     "hook",
     ["", "not json", "[]", "null", '{"Type":"post-finish"}', '{"Type":"post-finish","Event":{"Upload":[]}}',
-     '{"Type":1,"Event":{"Upload":{"ID":"a","Size":"b","Storage":{"Path":"c"}}}}'],
+     '{"Type":"post-finish","Event":{"Upload":{"ID":"a","Size":"b","Storage":{"Path":"c"}}}}',
+     '{"Type":"post-finish","Event":{"Upload":{"ID":"a","Size":true,"Storage":{"Path":"c"}}}}',
+     '{"Type":"post-finish","Event":{"Upload":{"ID":"a","Size":9223372036854775808,"Storage":{"Path":"c"}}}}',
+     '{"Type":"post-finish","Event":{"Upload":{"ID":"a","Size":%s,"Storage":{"Path":"c"}}}}' % ("9" * 5000),
+     '{"Type":"post-finish","Event":{"Upload":{"ID":"\\ud800","Size":1,"Storage":{"Path":"c"}}}}',
+     "[" * 100_000],
+    ids=lambda hook: hook[:8] + hook[-60:],
 )  # fmt: skip
 def test_what_is_no_hook_is_422(pipeline: Pipeline, hook: str) -> None:
     assert 422 == pipeline.post("e1", hook).status_code
@@ -147,6 +153,7 @@ def test_what_is_no_hook_is_422(pipeline: Pipeline, hook: str) -> None:
 
 def test_other_kinds_are_none_of_our_business_and_too_much_is_413(pipeline: Pipeline) -> None:
     assert 200 == pipeline.post("e1", pipeline.hook("v1") | {"Type": "post-create"}).status_code
+    assert 200 == pipeline.post("e1", {"Type": "pre-create", "Event": {"Upload": {"ID": "", "Size": 3}}}).status_code
     assert 413 == httpx.post(pipeline.url + "/hooks", content=b"x" * (1024 * 1024 + 1)).status_code
     assert [] == httpx.get(pipeline.url + "/assessments").json()
 
@@ -182,6 +189,33 @@ def test_a_truncated_video_does_not_decode_to_the_end(tmp_path: Path, video: Pat
         assess(headless)
 
 
+def test_an_mp4_that_lost_its_last_bytes_does_not_decode_to_the_end(tmp_path: Path) -> None:
+    """The index comes first, so the file opens and plays: only at its end is something missing."""
+    whole = make_video(tmp_path / "whole.mp4", index_first=True).read_bytes()
+    cut = tmp_path / "cut.mp4"
+    for length in (*range(len(whole) * 9 // 10, len(whole), len(whole) // 50), len(whole) - 100, len(whole) - 1):
+        cut.write_bytes(whole[:length])
+
+        assert not assess(cut).decodes_to_end, f"{length} of {len(whole)} bytes"
+    cut.write_bytes(whole)
+
+    assert assess(cut).decodes_to_end
+
+
+def test_a_recording_that_declares_no_duration_is_as_long_as_its_pictures(tmp_path: Path) -> None:
+    assessment = assess(make_video(tmp_path / "live.mkv", live=True))
+
+    assert (2.0, 50, True) == (assessment.duration_s, assessment.frames, assessment.decodes_to_end)
+
+
+def test_a_video_held_upright_is_higher_than_wide(tmp_path: Path, video: Path) -> None:
+    upright = tmp_path / "upright.mp4"
+    upright.write_bytes(turned(video.read_bytes()))
+    assessment = assess(upright)
+
+    assert (240, 320) == (assessment.width, assessment.height)
+
+
 def test_what_was_answered_with_202_survives_kill_9(tmp_path: Path, video: Path) -> None:
     with running(tmp_path) as first:
         shutil.copy(video, first.folder / "v1")
@@ -211,6 +245,7 @@ def test_the_pages_escape_what_comes_from_outside(pipeline: Pipeline) -> None:
 def test_what_there_is_not_is_404_and_a_wrong_limit_400(pipeline: Pipeline) -> None:
     assert 404 == httpx.get(pipeline.url + "/assessments/nothing").status_code
     assert 400 == httpx.get(pipeline.url + "/assessments?limit=-1").status_code
+    assert 400 == httpx.get(pipeline.url + "/assessments?limit=" + "9" * 5000).status_code
     assert 200 == httpx.get(pipeline.url + "/assessments?limit=1").status_code
 
 

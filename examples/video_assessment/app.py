@@ -48,8 +48,8 @@ def create_app(settings: Settings) -> Starlette:
             return problem(401, f"the signature is not right: {exc}")
         except BadHook as exc:
             return problem(422, str(exc))
-        if hook.kind != "post-finish":
-            return JSONResponse({"ignored": hook.kind})
+        if hook is None:
+            return JSONResponse({"ignored": "only finished uploads are assessed"})
         assessment_id = await asyncio.to_thread(store.remember, hook)
         if assessment_id is None:
             return JSONResponse({"repeated": hook.event_id})
@@ -58,7 +58,7 @@ def create_app(settings: Settings) -> Starlette:
 
     async def listing(request: Request) -> Response:
         limit = request.query_params.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 0 < int(limit) <= MOST_LISTED):
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 0 < int(limit) <= MOST_LISTED):
             return problem(400, f"limit is a number from 1 to {MOST_LISTED}")
         found = await asyncio.to_thread(store.newest, int(limit))
         return HTMLResponse(pages.listing(found)) if wants_html(request) else JSONResponse(found)

@@ -21,33 +21,33 @@ class Hook:
     """What a callback tells."""
 
     event_id: str  # the same for every repeat of the same event
-    kind: str  # "post-finish"
     upload_id: str
     path: str  # of the bytes, as the upload server sees them
     filename: str  # as the uploader calls it; "" when he does not say
     size: int  # bytes
 
 
-def read_hook(secret: str, headers: Mapping[str, str], body: bytes) -> Hook:
-    """Return what a signed callback tells. Raises BadSignature, BadHook."""
+def read_hook(secret: str, headers: Mapping[str, str], body: bytes) -> Hook | None:
+    """Return what a signed callback tells, None when no upload is finished. Raises BadSignature, BadHook."""
     try:
         Webhook(secret).verify(body, dict(headers), json_parse=False)
     except (WebhookVerificationError, ValueError) as exc:  # ValueError: a signature that is no Base64, no UTF-8
         raise BadSignature(str(exc)) from exc
     try:
         return parse_hook(headers["webhook-id"], json.loads(body))
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise BadHook(f"the body is no JSON: {exc}") from exc
 
 
-def parse_hook(event_id: str, hook: Any) -> Hook:
-    """Return what tusd's hook JSON tells. Raises BadHook."""
+def parse_hook(event_id: str, hook: Any) -> Hook | None:
+    """Return what tusd's hook JSON tells, None when no upload is finished. Raises BadHook."""
     try:
+        if hook["Type"] != "post-finish":  # the others have other fields: before creation there is no Storage
+            return None
         upload = hook["Event"]["Upload"]
         metadata = upload.get("MetaData") or {}
         found = Hook(
             event_id,
-            hook["Type"],
             upload["ID"],
             upload["Storage"]["Path"],
             metadata.get("filename") or metadata.get("name") or "",
@@ -55,7 +55,14 @@ def parse_hook(event_id: str, hook: Any) -> Hook:
         )
     except (KeyError, TypeError, AttributeError) as exc:
         raise BadHook(f"the body is no tusd hook: {type(exc).__name__} {exc}") from exc
-    texts = (found.kind, found.upload_id, found.path, found.filename)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(found.size, int):
-        raise BadHook("the body is no tusd hook: a field has another type")
+    for text in (found.upload_id, found.path, found.filename):
+        if not isinstance(text, str) or not encodable(text):
+            raise BadHook("the body is no tusd hook: ID, Storage.Path and MetaData are texts")
+    if type(found.size) is not int or not 0 <= found.size < 2**63:
+        raise BadHook("the body is no tusd hook: Size is a number of bytes")
     return found
+
+
+def encodable(text: str) -> bool:
+    """Return whether the text can be stored: JSON can hold halves of characters, UTF-8 cannot."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
