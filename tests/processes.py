@@ -1,6 +1,7 @@
 """Real processes for tests: servers of ours, redis-server, nginx. Everything ends with the block that started it."""
 
 import os
+import random
 import re
 import shutil
 import signal
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -40,6 +41,17 @@ def free_port() -> int:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
         return port
+
+
+def lasting_port() -> int:
+    """Return a free TCP port that the kernel gives to no outgoing connection: its server can be started anew there."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    for _ in range(1000):
+        port = random.randrange(10_000, max(lowest, 10_100))
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 @dataclass
@@ -114,8 +126,8 @@ def redis_binary() -> Path:
 class Redis:
     """One real redis-server with an append-only file, on a port of its own."""
 
-    def __init__(self, folder: Path, binary: Path | None = None) -> None:
-        self.port = free_port()
+    def __init__(self, folder: Path, binary: Path | None = None, port: int = 0) -> None:
+        self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._binary = binary or redis_binary()

@@ -1,5 +1,6 @@
 """tus-js-client on Node uploads to a real server, through kills on either side."""
 
+import base64
 import hashlib
 import json
 import os
@@ -16,10 +17,13 @@ import httpx
 import pytest
 
 from .processes import Server, end, eventually, running_server
+from .receiver import receiving
+from .tus import head, offset_of, patch, upload_id
 
 CLIENTS = Path(__file__).parent / "clients"
 MIB = 1024 * 1024
 SHORT_LEASE = ("--lease-ttl", "2")  # seconds that a killed server's upload stays locked
+SECRET = ("--webhook-secret", "whsec_" + base64.b64encode(b"k" * 32).decode())
 
 
 def program(name: str) -> str:
@@ -62,10 +66,19 @@ class Client:
         """Return the URL of the upload, as soon as there is one."""
         return str(eventually(lambda: self.events("url"), what="the client has a URL")[0]["url"])
 
-    def finish(self) -> str:
-        """Wait for the end and return the URL of the finished upload."""
+    def created(self) -> list[str]:
+        """Return the URLs of all uploads that it has created so far, parts and finals too."""
+        replies = [event for event in self.events("response") if event["method"] == "POST"]
+        return [event["location"] for event in replies if event["status"] == 201]
+
+    def end(self) -> None:
+        """Wait for the end by itself, whatever has become of the upload."""
         status = self.process.wait(40)
         assert status == 0, self.log.read_text()[-2000:]
+
+    def finish(self) -> str:
+        """Wait for the end and return the URL of the finished upload."""
+        self.end()
         return str(self.events("success")[0]["url"])
 
     def kill(self) -> None:
@@ -101,7 +114,7 @@ def sha256(content: bytes) -> str:
 
 def stored(folder: Path, url: str) -> str:
     """Return the SHA-256 of the upload's bytes on the server's disk."""
-    return sha256((folder / "uploads" / url.rpartition("/")[2]).read_bytes())
+    return sha256((folder / "uploads" / upload_id(url)).read_bytes())
 
 
 def downloaded(url: str) -> str:
@@ -109,10 +122,10 @@ def downloaded(url: str) -> str:
     return sha256(httpx.get(url).raise_for_status().content)
 
 
-def offset_of(url: str) -> int:
-    """Return the offset that HEAD tells."""
-    reply = httpx.head(url, headers={"Tus-Resumable": "1.0.0"}, timeout=20).raise_for_status()
-    return int(reply.headers["Upload-Offset"])
+def remembered(file: Path) -> str:
+    """Return what the client remembers of unfinished uploads, as JSON."""
+    store = file.with_name("urls.json")
+    return store.read_text() if store.exists() else "{}"
 
 
 def arrived(url: str, at_least: int) -> int:
@@ -230,6 +243,185 @@ def test_a_killed_server_is_outlived_in_many_requests(node: str, tmp_path: Path)
     assert 0 < len(patches_before) < 12
     assert 1 == client.requests().count("POST")
     assert sorted(patches) == patches
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
+
+
+def test_a_killed_client_resumes_all_its_parts(node: str, tmp_path: Path) -> None:
+    """kill -9 amid parallelUploads; the second start asks for each part, sends its rest, and concatenates them.
+
+    Only the final upload is told as finished, and only once.
+    """
+    file = make_file(tmp_path, 24 * MIB + 1)
+    with receiving() as receiver:
+        with running_server(tmp_path, "--webhook-url", receiver.url, *SECRET) as server:
+            with running_client(node, server, file, "--parallel", "3", "--rate", str(4 * MIB)) as first:
+                parts = eventually(lambda: len(first.created()) == 3 and first.created(), what="three parts")
+                eventually(lambda: "parallelUploadUrls" in remembered(file), what="their URLs are remembered")
+                for part in parts:
+                    arrived(part, 2 * MIB)
+                first.kill()
+            cut_at = {part: offset_of(part) for part in parts}
+            with running_client(node, server, file, "--parallel", "3") as second:
+                url = second.finish()
+            fetched = downloaded(url)
+            eventually(lambda: receiver.received, what="the callback")
+        told = [json.loads(body)["Event"]["Upload"] for _, body in receiver.received]
+    patched = {event["url"]: event["offset"] for event in second.events("request") if event["method"] == "PATCH"}
+
+    assert ["HEAD", "HEAD", "HEAD", "PATCH", "PATCH", "PATCH", "POST"] == sorted(second.requests())
+    assert "POST" == second.requests()[-1]
+    assert set(parts) == set(patched)
+    assert all(0 < cut_at[part] <= patched[part] < 8 * MIB for part in parts)
+    assert [url] == second.created()
+    assert url not in parts
+    assert [upload_id(url)] == [upload["ID"] for upload in told]
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_a_killed_server_is_outlived_in_parts(node: str, tmp_path: Path) -> None:
+    """kill -9 of the server amid parallelUploads in chunks: every part finds its way to the next server."""
+    file = make_file(tmp_path, 24 * MIB + 1)
+    flags = ("--parallel", "3", "--chunk-size", str(3 * MIB), "--rate", str(4 * MIB))
+    with running_server(tmp_path, *SHORT_LEASE) as server, running_client(node, server, file, *flags) as client:
+        parts = eventually(lambda: len(client.created()) == 3 and client.created(), what="three parts")
+        for part in parts:
+            arrived(part, 2 * MIB)
+        server.kill()
+        eventually(lambda: client.events("retry"), what="the client has noticed")
+        with running_server(tmp_path, *SHORT_LEASE, port=urlsplit(server.url).port or 0):
+            url = client.finish()
+
+    assert [*parts, url] == client.created()
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
+
+
+def test_a_stream_tells_its_length_at_its_end(node: str, tmp_path: Path) -> None:
+    """With uploadLengthDeferred the length comes with the last chunk."""
+    file = make_file(tmp_path, 24 * MIB + 1)
+    flags = ("--stream", "--chunk-size", str(8 * MIB))
+    with running_server(tmp_path) as server, running_client(node, server, file, *flags) as client:
+        url = client.finish()
+        fetched = downloaded(url)
+        length = head(url).headers["Upload-Length"]
+
+    assert ["POST", *["PATCH"] * 4] == client.requests()
+    assert [None] * 4 + [str(24 * MIB + 1)] == [event.get("length") for event in client.events("request")]
+    assert str(24 * MIB + 1) == length
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_a_stream_may_tell_its_length_twice(node: str, tmp_path: Path) -> None:
+    """kill -9 of the server amid the last chunk: the retry tells the length again, and is not refused for it."""
+    file = make_file(tmp_path, 24 * MIB)
+    flags = ("--stream", "--chunk-size", str(14 * MIB), "--rate", str(10 * MIB))
+    with running_server(tmp_path, *SHORT_LEASE) as server, running_client(node, server, file, *flags) as client:
+        url = client.url()
+        arrived(url, 16 * MIB)
+        server.kill()
+        eventually(lambda: client.events("retry"), what="the client has noticed")
+        with running_server(tmp_path, *SHORT_LEASE, port=urlsplit(server.url).port or 0):
+            client.finish()
+        told = [event["offset"] for event in client.events("request") if event.get("length")]
+
+    assert 14 * MIB == told[0]
+    assert 14 * MIB <= told[-1] < 24 * MIB
+    assert 2 <= len(told)
+    assert 1 == client.requests().count("POST")
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
+
+
+def test_a_stream_that_never_told_its_length_can_be_finished(node: str, tmp_path: Path) -> None:
+    """A chunk size that divides the stream's length: tus-js-client 4.3.1 waits for more and never says that it is over.
+
+    Its issue 779. No byte is lost: all are here under an unknown length, and an empty PATCH that tells it finishes.
+    """
+    file = make_file(tmp_path, 24 * MIB)
+    flags = ("--stream", "--chunk-size", str(8 * MIB))
+    with running_server(tmp_path) as server:
+        with running_client(node, server, file, *flags) as client:
+            client.end()
+        url = client.url()
+        left = head(url).headers
+        finished = patch(url, 24 * MIB, b"", Upload_Length=str(24 * MIB))
+        length = head(url).headers["Upload-Length"]
+        fetched = downloaded(url)
+
+    assert ["POST", *["PATCH"] * 3] == client.requests()
+    assert [] == client.events("success")
+    assert [] == client.events("error")
+    assert (str(24 * MIB), "1", None) == (
+        left["Upload-Offset"],
+        left["Upload-Defer-Length"],
+        left.get("Upload-Length"),
+    )
+    assert 204 == finished.status_code
+    assert str(24 * MIB) == length
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
+
+
+def test_patch_may_come_as_post(node: str, tmp_path: Path) -> None:
+    """With overridePatchMethod every PATCH is a POST with X-HTTP-Method-Override."""
+    file = make_file(tmp_path, 3 * MIB)
+    flags = ("--override-patch", "--chunk-size", str(MIB))
+    with running_server(tmp_path) as server, running_client(node, server, file, *flags) as client:
+        url = client.finish()
+
+    assert ["POST"] * 4 == client.requests()
+    assert [None, *["PATCH"] * 3] == [event.get("override") for event in client.events("request")]
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
+
+
+def test_headers_of_the_clients_own_reach_the_receiver(node: str, tmp_path: Path) -> None:
+    """addRequestId and the headers option: what came with the last request is in the callback, but credentials."""
+    file = make_file(tmp_path, MIB)
+    flags = ("--request-id", "--header", "X-Course:algebra", "--header", "Authorization:Bearer abc")
+    with receiving() as receiver:
+        with (
+            running_server(tmp_path, "--webhook-url", receiver.url, *SECRET) as server,
+            running_client(node, server, file, *flags) as client,
+        ):
+            client.finish()
+            eventually(lambda: receiver.received, what="the callback")
+        told = json.loads(receiver.received[0][1])["Event"]["HTTPRequest"]["Header"]
+    ids = [event["id"] for event in client.events("request")]
+
+    assert 2 == len(set(ids))
+    assert [ids[-1]] == told["X-Request-Id"]
+    assert ["algebra"] == told["X-Course"]
+    assert "Authorization" not in told
+
+
+@pytest.mark.parametrize(
+    ("flags", "uploads"),
+    [
+        (["--terminate"], 1),
+        (["--parallel", "3", "--terminate"], 1),
+        (["--rate", str(6 * MIB), "--abort-at", str(4 * MIB)], 1),
+        (["--parallel", "3", "--rate", str(2 * MIB), "--abort-at", str(4 * MIB)], 3),
+    ],
+    ids=["finished", "finished in parts", "unfinished", "unfinished in parts"],
+)
+def test_a_terminated_upload_is_gone(flags: list[str], uploads: int, node: str, tmp_path: Path) -> None:
+    """Upload.terminate() when it is finished, abort(true) amid a PATCH: no retry, 410 from then on, no bytes left.
+
+    The next start uploads anew, also when the client still remembers the URLs of the parts.
+    """
+    file = make_file(tmp_path, 12 * MIB)
+    with running_server(tmp_path) as server, running_client(node, server, file, *flags) as client:
+        client.end()
+        terminated = [event["url"] for event in client.events("request") if event["method"] == "DELETE"]
+        statuses = [head(url).status_code for url in terminated]
+        fetched = [httpx.get(url).status_code for url in terminated]
+        left = [url for url in terminated if (tmp_path / "uploads" / upload_id(url)).exists()]
+        with running_client(node, server, file) as another:
+            url = another.finish()
+
+    assert 1 == len(client.events("terminated"))
+    assert [] == client.events("retry")
+    assert uploads == len(set(terminated)) == len(terminated)
+    assert [410] * uploads == statuses == fetched
+    assert [] == left
+    assert url not in terminated
     assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
