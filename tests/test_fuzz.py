@@ -1,0 +1,122 @@
+"""Requests that no client should send: none is a fault of the server, none holds it up, none touches other uploads.
+
+TUSD_PY_FUZZ_REQUESTS=20000 makes a long run of it, TUSD_PY_FUZZ_SEED=5 another one.
+"""
+
+import os
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests import tus
+from tests.fuzzing import Fuzz, fire, judge
+from tests.processes import Server, running_server
+
+REQUESTS = int(os.environ.get("TUSD_PY_FUZZ_REQUESTS", "1500"))
+SEED = int(os.environ.get("TUSD_PY_FUZZ_SEED", "1"))
+CLIENTS = 32  # at a time; most of them wait for a timeout of the server
+MAX_SIZE = 1024 * 1024
+FINISHED = b"what was finished before"
+UNFINISHED = b"what was begun "
+
+
+@dataclass
+class Range:
+    """A server, and two uploads on it that nothing here may change."""
+
+    server: Server
+    finished: str  # URL
+    unfinished: str  # URL
+    before: dict[str, bytes]  # name of a file of theirs to its bytes
+
+    @property
+    def address(self) -> tuple[str, int]:
+        parts = urlsplit(self.server.url)
+        assert parts.hostname and parts.port
+        return parts.hostname, parts.port
+
+    def check(self) -> None:
+        """The server is well, and the two are as they were."""
+        assert "Traceback" not in self.server.log.read_text(), self.server.log.read_text()
+        assert self.server.process.poll() is None
+        assert self.before == files_of(self.server, self.finished, self.unfinished)
+        assert FINISHED == httpx.get(self.finished, timeout=tus.TIMEOUT_S).content
+        assert len(UNFINISHED) == tus.offset_of(self.unfinished)
+
+        url = tus.create(self.server.url, 5)
+
+        assert 204 == tus.patch(url, 0, b"hello").status_code
+        assert b"hello" == httpx.get(url).content
+
+
+def files_of(server: Server, *urls: str) -> dict[str, bytes]:
+    """Return the files of uploads: bytes and sidecars."""
+    folder = server.log.parent / "uploads"
+    return {file.name: file.read_bytes() for url in urls for file in folder.glob(tus.upload_id(url) + "*")}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for the module, impatient, which believes what a proxy would say."""
+    flags = ("--max-size", str(MAX_SIZE), "--read-timeout", "1", "--lease-wait", "2", "--behind-proxy", "127.0.0.1")
+    with running_server(tmp_path_factory.mktemp("fuzz"), *flags) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def victims(server: Server) -> Range:
+    finished = tus.create(server.url, len(FINISHED), filename="a.mp4", filetype="video/mp4")
+    tus.patch(finished, 0, FINISHED)
+    unfinished = tus.create(server.url, 1000, filename="b.mp4")
+    tus.patch(unfinished, 0, UNFINISHED)
+    return Range(server, finished, unfinished, files_of(server, finished, unfinished))
+
+
+@pytest.fixture
+def targets(victims: Range) -> Iterator[Range]:
+    """The server with its two uploads, which are looked at again after the test."""
+    yield victims
+    victims.check()
+
+
+@pytest.mark.timeout(0)  # bounded by the number of requests and the seconds for each
+def test_random_requests_are_answered_and_touch_nothing_else(targets: Range) -> None:
+    """Every random request is answered below 500 or its connection closed, in time; the log has no traceback."""
+    host = ":".join(map(str, targets.address)).encode()
+    victims = [tus.upload_id(url).encode() for url in (targets.finished, targets.unfinished)]
+    prey = list(make_targets(targets.server, REQUESTS // 8 + 8))
+    failures: list[str] = []
+
+    def one(number: int) -> None:
+        rng = random.Random(f"{SEED}/{number}")
+        fuzz = Fuzz(rng, host, rng.sample(prey, 3), victims)
+        shot = fuzz.shot()
+        try:
+            judge(shot, fire(targets.address, shot))
+        except Exception as exc:
+            failures.append(f"seed {SEED}, request {number}: {exc!r}\n{shot.data[:600]!r}")
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        list(pool.map(one, range(REQUESTS)))
+
+    assert not failures, f"{len(failures)} of {REQUESTS} requests, seed {SEED}:\n" + "\n".join(failures[:10])
+
+
+def make_targets(server: Server, number: int) -> Iterator[bytes]:
+    """Give the ids of new uploads: unfinished ones at 3 of 100 bytes, finished ones, finished and unfinished parts."""
+    kinds: tuple[tuple[str, dict[str, str]], ...] = (
+        ("100", {}),
+        ("3", {}),
+        ("3", {"Upload-Concat": "partial"}),
+        ("100", {"Upload-Concat": "partial"}),
+    )
+    with httpx.Client(headers=tus.BYTES, timeout=tus.TIMEOUT_S) as client:
+        for at in range(number):
+            length, more = kinds[at % len(kinds)]
+            response = client.post(server.url, headers={"Upload-Length": length, **more}, content=b"abc")
+            yield tus.upload_id(response.headers["Location"]).encode()
