@@ -146,6 +146,20 @@ async def test_a_late_checkpoint_after_the_release_records_nothing(ledger: AnyLe
     assert 7 == (await ledger.inspect(UPLOAD.id, ask=False)).upload.offset
 
 
+async def test_an_overtaken_checkpoint_does_not_take_the_offset_back(ledger: AnyLedger) -> None:
+    """Sent again after a time-out while the first of the two was stuck on its way. Only on purpose it goes back."""
+    await ledger.create(UPLOAD)
+    await ledger.acquire(UPLOAD.id, "t1", TTL_S)
+    await ledger.commit(UPLOAD.at(7, expires_at=None), "t1", TTL_S)
+    await ledger.commit(UPLOAD.at(5, expires_at=None), "t1", TTL_S)
+
+    assert 7 == (await ledger.inspect(UPLOAD.id, ask=False)).upload.offset
+
+    await ledger.commit(UPLOAD.at(5, expires_at=None), "t1", TTL_S, take_back=True)
+
+    assert 5 == (await ledger.inspect(UPLOAD.id, ask=False)).upload.offset
+
+
 async def test_renew_keeps_and_tells_what_is_wanted(ledger: AnyLedger) -> None:
     """The signal may be lost; the wish is not."""
     await ledger.create(UPLOAD)

@@ -251,7 +251,7 @@ class Engine:
             "bytes lost by the volume: upload %s was acknowledged up to %d, its file has %d; the offset goes back",
             upload.id, upload.offset, size,
         )  # fmt: skip
-        await lease.commit(upload.at(size, expires_at=upload.expires_at))
+        await lease.commit(upload.at(size, expires_at=upload.expires_at), take_back=True)
         raise offset_mismatch(upload.offset, size)
 
     async def _remove(self, lease: Lease, reason: str) -> None:

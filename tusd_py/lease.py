@@ -43,14 +43,18 @@ class Lease:
         if self.wanted:
             call()
 
-    async def commit(self, upload: Upload, *, event: Event | None = None, release: bool = False) -> None:
+    async def commit(
+        self, upload: Upload, *, event: Event | None = None, release: bool = False, take_back: bool = False
+    ) -> None:
         """Record the upload. Raises LeaseLost, or Unavailable when the ledger stays away as long as the lease lasts."""
         if self.wanted is Signal.CHECKPOINT:
             self.wanted = None
         while True:
             asked_at = time.monotonic()
             try:
-                await self._ledger.commit(upload, self._token, self._ttl_s, event=event, release=release)
+                await self._ledger.commit(
+                    upload, self._token, self._ttl_s, event=event, release=release, take_back=take_back
+                )
                 break
             except Unavailable as exc:
                 self._away = exc

@@ -98,11 +98,20 @@ class Ledger(Protocol):
         """
 
     async def commit(
-        self, upload: Upload, token: str, ttl_s: float, *, event: Event | None = None, release: bool = False
+        self,
+        upload: Upload,
+        token: str,
+        ttl_s: float,
+        *,
+        event: Event | None = None,
+        release: bool = False,
+        take_back: bool = False,
     ) -> None:
         """Record offset, length and expiry, and the event with them; renew the lease or let it go.
 
-        Tells those who wait (Signal.SETTLED). Raises LeaseLost, and nothing was recorded then.
+        An offset below the recorded one is a repeat that was delayed on its way, behind a later commit: it changes
+        nothing, unless take_back says that it is meant. Tells those who wait (Signal.SETTLED). Raises LeaseLost, and
+        nothing was recorded then.
         """
 
     async def release(self, upload_id: str, token: str) -> None:

@@ -100,7 +100,14 @@ class RedisLedger:
         return Signal(wish) if wish else None
 
     async def commit(
-        self, upload: Upload, token: str, ttl_s: float, *, event: Event | None = None, release: bool = False
+        self,
+        upload: Upload,
+        token: str,
+        ttl_s: float,
+        *,
+        event: Event | None = None,
+        release: bool = False,
+        take_back: bool = False,
     ) -> None:
         answer = await self._run(
             "commit",
@@ -108,7 +115,7 @@ class RedisLedger:
             [
                 *(self._channel, upload.id, token, milliseconds(ttl_s)),
                 *(text_of(upload.length), upload.offset, expiry_of(upload), int(release)),
-                *texts_of(event),
+                *(*texts_of(event), int(take_back)),
             ],
         )
         kept(answer, upload.id)
@@ -226,7 +233,7 @@ def expiry_of(upload: Upload) -> str:
 
 
 def texts_of(event: Event | None) -> list[str]:
-    """Return the last arguments of create and commit."""
+    """Return an event as create.lua and commit.lua take it."""
     return ["", "", "", ""] if event is None else [event.id, event.kind, event.body, repr(event.created_at)]
 
 

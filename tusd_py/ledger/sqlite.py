@@ -103,10 +103,19 @@ class SqliteLedger:
         return await self._step(step)
 
     async def commit(
-        self, upload: Upload, token: str, ttl_s: float, *, event: Event | None = None, release: bool = False
+        self,
+        upload: Upload,
+        token: str,
+        ttl_s: float,
+        *,
+        event: Event | None = None,
+        release: bool = False,
+        take_back: bool = False,
     ) -> None:
         def step(db: sqlite3.Connection) -> None:
             row = find_held(db, upload.id, token)
+            if upload.offset < row["offset"] and not take_back:
+                return
             db.execute(
                 'UPDATE uploads SET length = ?, "offset" = ?, expires_at = ?, commits = commits + 1,'
                 " wish = CASE wish WHEN 'yield' THEN wish END, lease_until = ?, lease_ttl_s = ?, token = ?"

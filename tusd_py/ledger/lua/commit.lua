@@ -1,7 +1,7 @@
 -- Records how far the upload is, and the event with it, if the lease is still ours; renews the lease or lets it go.
 -- KEYS: record, expires, events, due, deliveries
 -- ARGV: channel, upload id, token, ttl_ms, length or '', offset, expires_at or '', release (1 or 0),
---       event id or '', kind, body, created_at
+--       event id or '', kind, body, created_at, take_back (1 or 0)
 -- Returns {'lost'} or {'ok'}.
 local record = KEYS[1]
 local release = ARGV[8] == '1'
@@ -10,6 +10,9 @@ if release and redis.call('HGET', record, 'released') == ARGV[3] then
 end
 if redis.call('HGET', record, 'token') ~= ARGV[3] then
   return {'lost'}
+end
+if tonumber(ARGV[6]) < tonumber(redis.call('HGET', record, 'offset')) and ARGV[13] ~= '1' then
+  return {'ok'} -- sent again after a time-out and overtaken by a later commit
 end
 redis.call('HSET', record, 'length', ARGV[5], 'offset', ARGV[6], 'expires_at', ARGV[7])
 redis.call('HINCRBY', record, 'commits', 1)

@@ -1,0 +1,88 @@
+"""Whether all is as it was told, when everything works again and nobody uploads any more."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import redis
+
+from tests.chaos.clients import PATH, Theatre
+from tests.chaos.stage import Stage
+from tests.chaos.witness import Witness
+from tests.processes import eventually
+from tests.tus import TUS
+
+QUIET_S = 60.0  # for callbacks that wait for their next try, leases to run out and traces to be tidied away
+PREFIX = "tusd:{0}:"
+
+
+def verdict(theatre: Theatre) -> Iterator[str]:
+    """Yield what is wrong, each as a sentence; nothing if all is well."""
+    for witness in theatre.unfinished():
+        yield f"upload {witness.upload_id} is stuck at {witness.acknowledged} of {witness.planned.length} bytes"
+    for witness in theatre.witnesses:
+        yield from wrong_with(witness, theatre.stage)
+    yield from eventually_none(lambda: list(wrong_callbacks(theatre)))
+    yield from eventually_none(lambda: list(left_over(theatre)))
+
+
+def eventually_none(look: Callable[[], list[str]]) -> list[str]:
+    """Return what is still wrong after QUIET_S, nothing as soon as nothing is."""
+    try:
+        eventually(lambda: not look(), timeout_s=QUIET_S)
+    except AssertionError:
+        return look()
+    return []
+
+
+def wrong_with(witness: Witness, stage: Stage) -> Iterator[str]:
+    """Yield what is wrong with one upload's bytes and its answers, on every replica."""
+    for replica in stage.replicas:
+        host, port = replica.address
+        answer = httpx.head(f"http://{host}:{port}{PATH}{witness.upload_id}", headers=TUS, timeout=30)
+        if witness.terminated and answer.status_code not in (404, 410):
+            yield f"upload {witness.upload_id} was terminated, HEAD is {answer.status_code}"
+        if witness.finished and answer.headers.get("Upload-Offset") != str(witness.planned.length):
+            told = answer.headers.get("Upload-Offset")
+            yield f"upload {witness.upload_id} was finished, HEAD is {answer.status_code} with offset {told}"
+    if witness.finished:
+        for wrong in witness.wrong_ranges():
+            yield f"upload {witness.upload_id} ({witness.planned.manner}): {wrong}"
+    if witness.terminated and witness.path.exists():
+        yield f"upload {witness.upload_id} was terminated, its file is there"
+
+
+def wrong_callbacks(theatre: Theatre) -> Iterator[str]:
+    """Yield which finished uploads were not told as exactly one event, and which others were told."""
+    heard = theatre.stage.receiver.heard()
+    for witness in theatre.witnesses:
+        due = int(witness.finished)
+        if due != heard[witness.upload_id]:
+            yield f"upload {witness.upload_id}: {heard[witness.upload_id]} events instead of {due}"
+    strangers = heard.keys() - {witness.upload_id for witness in theatre.witnesses}
+    if strangers:
+        yield f"events of uploads that no client has: {sorted(strangers)}"
+
+
+def left_over(theatre: Theatre) -> Iterator[str]:
+    """Yield which leases, events, files and descriptors are there that nobody needs."""
+    stage = theatre.stage
+    with redis.Redis.from_url(stage.redis.url, decode_responses=True) as client:
+        for kind, count in (("events", client.xlen), ("due", client.zcard), ("deliveries", client.hlen)):
+            if count(PREFIX + kind):
+                yield f"{count(PREFIX + kind)} entries of {PREFIX}{kind}"
+        if client.zcard(PREFIX + "buried"):
+            yield f"{client.zcard(PREFIX + 'buried')} events were given up"
+        for key in client.scan_iter(PREFIX + "upload:*"):
+            if client.hexists(key, "token"):
+                yield f"{key} is held"
+    for n, replica in enumerate(stage.replicas):
+        if files := replica.uploads_open(stage.disk.folder):
+            yield f"replica {n} has open {files}"
+    kept = {witness.upload_id for witness in theatre.witnesses if not witness.terminated}
+    ids = {Path(file.name).stem for file in stage.disk.folder.iterdir() if not file.name.startswith(".")}
+    if missing := kept - ids:
+        yield f"no files of {sorted(missing)}"
+    if len(ids - kept) > theatre.unsure_creations:
+        # Of an upload whose creation was not answered nobody knows the URL: it lies there until it expires.
+        yield f"{len(ids - kept)} uploads of nobody, {theatre.unsure_creations} creations without an answer"
