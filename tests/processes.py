@@ -126,9 +126,10 @@ def redis_binary() -> Path:
 class Redis:
     """One real redis-server with an append-only file, on a port of its own."""
 
-    def __init__(self, folder: Path, binary: Path | None = None, port: int = 0) -> None:
+    def __init__(self, folder: Path, binary: Path | None = None, port: int = 0, options: Sequence[str] = ()) -> None:
         self.port = port or free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._options = options
         self._folder = folder
         self._binary = binary or redis_binary()
         self.process: subprocess.Popen[bytes] | None = None
@@ -136,13 +137,16 @@ class Redis:
     def start(self) -> None:
         """Start it, with what the append-only file has, and return when it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        options: Sequence[str] = (
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder), "--save", ""),
-            *("--appendonly", "yes", "--appendfsync", "always"),
-        )
         with (self._folder / "redis.log").open("ab") as log:
-            self.process = subprocess.Popen([str(self._binary), *options], stdout=log, stderr=log)
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         eventually(self.answers, what="redis-server answers")
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        return [
+            *(str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
+            *("--save", "", "--appendonly", "yes", "--appendfsync", "always", *self._options),
+        ]
 
     def answers(self) -> bool:
         """Return whether a PING gets its PONG."""
@@ -159,17 +163,26 @@ class Redis:
         self.process.kill()
         self.process.wait(10)
 
+    def end(self) -> None:
+        """SIGTERM, as at the end of a block that started it."""
+        if self.process:
+            end(self.process)
+
+    def signal(self, number: signal.Signals) -> None:
+        """SIGSTOP freezes it, SIGCONT lets it go on."""
+        assert self.process
+        self.process.send_signal(number)
+
 
 @contextmanager
-def running_redis(folder: Path, binary: Path | None = None) -> Iterator[Redis]:
+def running_redis(folder: Path, binary: Path | None = None, options: Sequence[str] = ()) -> Iterator[Redis]:
     """A redis-server for the length of the block."""
-    server = Redis(folder, binary)
-    server.start()
+    server = Redis(folder, binary, options=options)
     try:
+        server.start()
         yield server
     finally:
-        if server.process:
-            end(server.process)
+        server.end()
 
 
 @contextmanager

@@ -24,7 +24,8 @@ OURS: dict[str, set[str]] = {
     "body": {"ports"},
     "ledger.watchers": {"ports"},
     "ledger.sqlite": {"ledger.watchers", "ports", "protocol"},
-    "ledger.redis": {"ledger.watchers", "ports", "protocol"},
+    "ledger.servers": set(),
+    "ledger.redis": {"ledger.servers", "ledger.watchers", "ports", "protocol"},
     "storage.posix": {"protocol"},
     "storage.file": {"protocol", "storage.posix"},
     "callbacks": {"ports", "protocol"},
@@ -46,7 +47,7 @@ OURS: dict[str, set[str]] = {
 LIBRARIES: dict[str, set[str]] = {
     "starlette": {"app"},
     "uvicorn": {"serve", "server"},
-    "redis": {"ledger.redis"},
+    "redis": {"ledger.redis", "ledger.servers"},
     "sqlite3": {"ledger.sqlite", "wiring"},
     "aiofiles": {"storage.file"},
     "os": {"client", "serve", "server", "settings", "storage.file", "storage.posix"},

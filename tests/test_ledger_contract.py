@@ -303,8 +303,8 @@ async def test_expired_tells_unfinished_uploads_that_are_due(ledger: AnyLedger) 
 
     assert [] == await ledger.expired(4999.0, 10)
     assert [UPLOAD.id] == await ledger.expired(5500.0, 10)
-    assert [UPLOAD.id, "b" * 32] == await ledger.expired(9999.0, 10)
-    assert [UPLOAD.id] == await ledger.expired(9999.0, 1)
+    assert {UPLOAD.id, "b" * 32} == set(await ledger.expired(9999.0, 10))
+    assert 1 == len(await ledger.expired(9999.0, 1))
 
 
 async def test_a_commit_moves_the_expiry_and_completion_ends_it(ledger: AnyLedger) -> None:
@@ -385,7 +385,7 @@ async def test_claims_are_limited(ledger: AnyLedger) -> None:
 async def test_a_confirmed_event_is_forgotten(ledger: AnyLedger) -> None:
     await ledger.create(dataclasses.replace(UPLOAD, length=0), event=EVENT)
     [delivery] = await ledger.claim(2000.0, 60.0, 10)
-    await ledger.confirm(EVENT.id)
+    await ledger.confirm(EVENT)
     await ledger.postpone(delivery, 2001.0, "too late")
 
     assert [] == await ledger.claim(9000.0, 60.0, 10)

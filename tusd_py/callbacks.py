@@ -120,7 +120,7 @@ async def tell(outbox: Outbox, receivers: Receivers, client: httpx.AsyncClient, 
             else:
                 failures.append(f"{url}: {failure}")
     if not failures:
-        await outbox.confirm(event.id)
+        await outbox.confirm(event)
         return
     reason = "; ".join(failures)
     now = time.time()

@@ -145,7 +145,7 @@ class Outbox(Protocol):
     async def claim(self, now: float, claim_s: float, limit: int) -> list[Delivery]:
         """Return up to limit events that are due at now (Unix seconds) and keep them from others for claim_s."""
 
-    async def confirm(self, event_id: str) -> None:
+    async def confirm(self, event: Event) -> None:
         """Forget the event: everybody has heard of it."""
 
     async def postpone(self, delivery: Delivery, due_at: float, reason: str) -> None:

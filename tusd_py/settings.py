@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from .forwarded import Proxies
 
+REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster")
 ENV_PREFIX = "TUSD_PY_"
 LONGEST_S = 1_000_000_000  # 31 years: any date that comes of it can still be written
 POSITIVE = (
@@ -42,7 +43,11 @@ class Settings:
     unix_socket: str = setting("", "PATH", "Listen on this unix socket instead.")
     base_path: str = setting("/files/", "PATH", "Where uploads are created.")
     upload_dir: Path = setting(Path("./uploads"), "DIRECTORY", "Folder of the uploads; replicas share it.")
-    redis_url: str = setting("", "URL", "Ledger for several replicas: redis://, rediss:// or unix://; none: SQLite.")
+    redis_url: str = setting(
+        "", "URL", "Ledger for several replicas: redis://, rediss://, unix://, redis+sentinel://; none: SQLite."
+    )
+    redis_shards: int = setting(1, "N", "On a Cluster the uploads are spread over so many slots; never change it.")
+    redis_wait_replicas: int = setting(0, "N", "Replicas of Redis that must have a completion before it is answered.")
     workers: int = setting(1, "N", "Processes.")
     max_size: int = setting(0, "BYTES", "Largest upload; 0: no limit.")
     expire_after: float = setting(
@@ -89,11 +94,13 @@ class Settings:
         path = self.base_path
         require(path.startswith("/") and path.endswith("/") and "//" not in path, "base_path", path, "like /files/")
         require(
-            not self.redis_url or urlsplit(self.redis_url).scheme in ("redis", "rediss", "unix"),
+            not self.redis_url or urlsplit(self.redis_url).scheme in REDIS_SCHEMES,
             "redis_url",
             self.redis_url,
-            "like redis://localhost:6379/0, rediss://... or unix:///path",
+            "like redis://localhost:6379/0, unix:///path or one of " + ", ".join(f"{one}://" for one in REDIS_SCHEMES),
         )
+        require(self.redis_shards >= 1, "redis_shards", self.redis_shards, "1 or more")
+        require(self.redis_wait_replicas >= 0, "redis_wait_replicas", self.redis_wait_replicas, "0 or more")
         for url in self.webhook_url:
             parts = urlsplit(url)
             require(parts.scheme in ("http", "https") and bool(parts.hostname), "webhook_url", url, "an http(s) URL")

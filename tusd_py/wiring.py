@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 from .callbacks import Receivers, deliver
 from .engine import Engine
 from .lease import Leases
-from .ledger.redis import RedisLedger, connect
+from .ledger.redis import RedisLedger
+from .ledger.servers import connect
 from .ledger.sqlite import SqliteLedger
 from .protocol.messages import Limits
 from .protocol.refusals import Refusal
@@ -131,7 +132,9 @@ def check_storage(settings: Settings) -> None:
 def open_ledger(settings: Settings) -> AnyLedger:
     """Return the ledger that the settings ask for, not yet open."""
     if settings.redis_url:
-        return RedisLedger(connect(settings.redis_url))
+        return RedisLedger(
+            connect(settings.redis_url), shards=settings.redis_shards, wait_replicas=settings.redis_wait_replicas
+        )
     return SqliteLedger(settings.upload_dir / LEDGER_FILE)
 
 

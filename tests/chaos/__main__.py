@@ -38,6 +38,8 @@ def run(plan: Plan, folder: Path, *, verbose: bool) -> Figures:
         give_up_at = time.monotonic() + MENDED_S
         for thread in threads:
             thread.join(max(0.0, give_up_at - time.monotonic()))
+        busy = [thread.name for thread in threads if thread.is_alive()]
+        figures.say(f"all clients are done but {busy}" if busy else "all clients are done")
         theatre.ending.set()
         for thread in threads:
             thread.join(MENDED_S)

@@ -89,8 +89,11 @@ class Nginx:
         text = (Path(examples.__file__).parent / "nginx.conf").read_text()
         text = text.replace("listen 8080", f"listen 127.0.0.1:{self.address[1]}")
         text = text.replace("http {", f"http {{ access_log off; {temporary_paths(folder)}")
-        text = text.replace("server tusd_py_1:1080;", " ".join(f"server {host}:{port};" for host, port in replicas[1:]))
-        text = text.replace("tusd_py_2:1080", f"{replicas[0][0]}:{replicas[0][1]}")
+        [line, *others] = [line for line in text.splitlines() if "server tusd_py_" in line]
+        for host, port in replicas:
+            text = text.replace(line, line.replace("tusd_py_1:1080", f"{host}:{port}") + "\n" + line)
+        for one in (line, *others):
+            text = text.replace(one, "")
         log = f"error_log {folder}/nginx.log;"
         config = folder / "nginx.conf"
         config.write_text(f"daemon off; master_process off; pid {folder}/nginx.pid; {log}\n{text}")
@@ -178,17 +181,16 @@ class FrozenRedis(Redis):
     """One that can be frozen, too."""
 
     def freeze_for(self, seconds: float, ending: threading.Event) -> None:
-        assert self.process
-        self.process.send_signal(signal.SIGSTOP)
+        self.signal(signal.SIGSTOP)
         ending.wait(seconds)
-        self.process.send_signal(signal.SIGCONT)
+        self.signal(signal.SIGCONT)
 
 
 class Stage:
     """All parts together, in a folder."""
 
-    def __init__(self, folder: Path, size: int) -> None:
-        """size is that of all uploads, in bytes."""
+    def __init__(self, folder: Path, size: int, *more: str) -> None:
+        """size is that of all uploads, in bytes; more are flags of the replicas."""
         self.folder = folder
         self.disk = Disk(folder / "uploads", size + ROOM)
         self.redis = FrozenRedis(folder / "redis", port=lasting_port())
@@ -196,6 +198,7 @@ class Stage:
         flags = (
             *("--redis-url", self.redis.url, "--lease-ttl", str(LEASE_TTL_S), "--tidy-interval", "2"),
             *("--webhook-url", self.receiver.url, "--webhook-secret", SECRET, "--webhook-timeout", "2"),
+            *more,
         )
         self.replicas = [Replica(folder, flags) for _ in range(REPLICAS)]
         self.nginx = Nginx(folder / "nginx", [replica.address for replica in self.replicas])

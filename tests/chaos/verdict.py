@@ -1,5 +1,6 @@
 """Whether all is as it was told, when everything works again and nobody uploads any more."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,8 +75,8 @@ def left_over(theatre: Theatre) -> Iterator[str]:
         if client.zcard(PREFIX + "buried"):
             yield f"{client.zcard(PREFIX + 'buried')} events were given up"
         for key in client.scan_iter(PREFIX + "upload:*"):
-            if client.hexists(key, "token"):
-                yield f"{key} is held"
+            if (left_ms := float(client.hget(key, "lease_until") or 0) - time.time() * 1000) > 0:
+                yield f"{key} is held for another {left_ms:.0f} ms"
     for n, replica in enumerate(stage.replicas):
         if files := replica.uploads_open(stage.disk.folder):
             yield f"replica {n} has open {files}"

@@ -217,8 +217,8 @@ class SqliteLedger:
 
         return await self._step(step)
 
-    async def confirm(self, event_id: str) -> None:
-        await self._step(lambda db: db.execute("DELETE FROM events WHERE id = ?", (event_id,)))
+    async def confirm(self, event: Event) -> None:
+        await self._step(lambda db: db.execute("DELETE FROM events WHERE id = ?", (event.id,)))
 
     async def postpone(self, delivery: Delivery, due_at: float, reason: str) -> None:
         await self._settle(delivery, due_at, reason)

@@ -6,6 +6,7 @@
 local record = KEYS[1]
 local release = ARGV[8] == '1'
 if release and redis.call('HGET', record, 'released') == ARGV[3] then
+  redis.call('HSET', record, 'released', ARGV[3]) -- written again: who waits for replicas waits for a write
   return {'ok'} -- the answer to the first try was lost on the way
 end
 if redis.call('HGET', record, 'token') ~= ARGV[3] then

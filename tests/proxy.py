@@ -1,0 +1,110 @@
+"""A TCP proxy that breaks a connection in every manner: between the server and Redis."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+
+
+class Mode(Enum):
+    """What happens to what is sent."""
+
+    PASS = "pass"
+    CUT = "cut"  # every connection is closed, new ones at once
+    HANG = "hang"  # connections stay open, nothing comes through
+    SLOW = "slow"  # every piece is late
+
+
+DELAY_S = 0.3  # of every piece when slow
+
+
+class Proxy:
+    """One listening port in front of another."""
+
+    def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
+        self.mode = Mode.PASS
+        self.lose_answer_to = b""  # the next request with this in it comes through, its answer does not
+        self._target = target
+        self._tls = tls
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._pairs: set[tuple[socket.socket, socket.socket]] = set()
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def become(self, mode: Mode) -> None:
+        """Change the mode, of the connections that are open too."""
+        self.mode = mode
+        if mode is Mode.CUT:
+            self._cut_all()
+
+    def close(self) -> None:
+        self._listener.close()
+        self._cut_all()
+
+    def _cut_all(self) -> None:
+        with self._lock:
+            pairs, self._pairs = self._pairs, set()
+        for pair in pairs:
+            cut(*pair)
+
+    def _accept(self) -> None:
+        with suppress(OSError):  # closed
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._connect, args=(client,), daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        if self.mode is Mode.CUT:
+            client.close()
+            return
+        try:
+            if self._tls:
+                client = self._tls.wrap_socket(client, server_side=True)
+            server = socket.create_connection(("127.0.0.1", self._target), timeout=5)
+            server.settimeout(None)
+        except OSError:
+            client.close()
+            return
+        with self._lock:
+            self._pairs.add((client, server))
+        threading.Thread(target=self._relay, args=(client, server, True), daemon=True).start()
+        self._relay(server, client, False)
+
+    def _relay(self, source: socket.socket, sink: socket.socket, is_request: bool) -> None:
+        with suppress(OSError):
+            while piece := source.recv(65536):
+                if is_request and self.lose_answer_to and self.lose_answer_to in piece:
+                    self.lose_answer_to = b""
+                    source.shutdown(socket.SHUT_WR)  # towards the client: what the server says is dropped
+                    sink.sendall(piece)
+                    time.sleep(0.1)  # for the server to do it
+                    break
+                if self.mode is Mode.SLOW:
+                    time.sleep(DELAY_S)
+                while self.mode is Mode.HANG:
+                    time.sleep(0.02)
+                sink.sendall(piece)
+        cut(source, sink)
+
+
+def cut(*sockets: socket.socket) -> None:
+    """Close connections for both sides."""
+    for one in sockets:
+        with suppress(OSError):
+            one.shutdown(socket.SHUT_RDWR)
+        one.close()
+
+
+@contextmanager
+def running_proxy(target: int, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
+    """A proxy in front of a port on 127.0.0.1 for the length of the block; with tls it is spoken to in TLS."""
+    proxy = Proxy(target, tls)
+    try:
+        yield proxy
+    finally:
+        proxy.become(Mode.CUT)
+        proxy.close()
