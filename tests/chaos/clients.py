@@ -19,6 +19,7 @@ from tests.chaos.witness import Figures, Witness
 PATH = "/files/"
 PAUSE_S = (0.05, 1.0)  # between tries
 LAST_WORDS_S = 2.0  # for answers on connections that were left silent
+RUSH_S = 0.1  # as long as this a liar sends as fast as it can
 BUSY = {409, 423}
 
 
@@ -254,10 +255,12 @@ class Client:
                 figures.count("bytes sent", wire.send(body[: one.send], planned.rate))
             except NoAnswer:
                 continue
-            freezing = threading.Thread(target=self._freeze, args=(one.replica, one.frozen_s))
+            freezing = threading.Thread(target=self._freeze, args=(one.replica, one.frozen_s, one.rush_s))
             freezing.start()
-            time.sleep(0.05)
-            figures.count("bytes sent", wire.push(body[one.send : one.send + one.push]))
+            rushed, calm_at = one.send, time.monotonic() + RUSH_S
+            while rushed < one.send + one.push and time.monotonic() < calm_at:
+                rushed += wire.push(body[rushed : one.send + one.push])
+            figures.count("bytes sent", rushed - one.send)
             variant = witness.next_variant()
             self._theatre.ending.wait(one.wait_s)
             for _ in range(3):  # some meet the frozen holder's lock, some its lease, some find it gone
@@ -271,11 +274,12 @@ class Client:
             freezing.join()
         return variant
 
-    def _freeze(self, n: int, seconds: float) -> None:
-        """Freeze a replica, unless something else happens to it just now."""
+    def _freeze(self, n: int, seconds: float, rush_s: float) -> None:
+        """Freeze a replica in rush_s, in the middle of a write, unless something else happens to it just now."""
         replica = self._theatre.stage.replicas[n]
         if replica.busy.acquire(blocking=False):
             try:
+                time.sleep(rush_s)
                 self._theatre.figures.happened("replica frozen by a liar", f"replica {n} frozen for {seconds:.1f} s")
                 replica.freeze_for(seconds, self._theatre.ending)
             finally:

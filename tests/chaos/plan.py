@@ -61,7 +61,8 @@ class Round:
 
     replica: int
     send: int  # bytes that the holder may read
-    push: int  # bytes that wait in the kernel for the frozen holder
+    push: int  # bytes that come in a rush, so that the holder is frozen over a write
+    rush_s: float  # from the beginning of the rush to the freeze
     frozen_s: float
     wait_s: float  # before the first try to go on: the holder may be back by then, or not
 
@@ -182,18 +183,19 @@ def adversary(seed: int, n: int, seconds: float) -> Iterator[PlannedUpload]:
         rounds = tuple(
             Round(
                 replica=chance.randrange(REPLICAS),
-                send=chance.randint(1, 2 * MIB),
-                push=chance.randint(1, MIB),
+                send=chance.randint(1, MIB),
+                push=chance.randint(MIB, 8 * MIB),
+                rush_s=chance.uniform(0.0, 0.006),
                 frozen_s=chance.uniform(LEASE_TTL_S + 0.5, LEASE_TTL_S + 2.0),
                 wait_s=chance.choice((0.0, chance.uniform(0.0, LEASE_TTL_S + 2.5))),
             )
             for _ in range(chance.randint(1, 3))
         )
-        length = chance.randint(4 * MIB, 12 * MIB)
+        length = chance.randint(12 * MIB, 24 * MIB)
         yield PlannedUpload(
             seed=chance.getrandbits(48),
             length=length,
-            piece=chance.randint(MIB, length),
+            piece=chance.randint(MIB, 8 * MIB),
             rate=4 * MIB,
             manner=Manner.ADVERSARY,
             rounds=rounds,

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import httpx
 import redis
@@ -81,7 +80,7 @@ def left_over(theatre: Theatre) -> Iterator[str]:
         if files := replica.uploads_open(stage.disk.folder):
             yield f"replica {n} has open {files}"
     kept = {witness.upload_id for witness in theatre.witnesses if not witness.terminated}
-    ids = {Path(file.name).stem for file in stage.disk.folder.iterdir() if not file.name.startswith(".")}
+    ids = {file.name.partition(".")[0] for file in stage.disk.folder.iterdir() if not file.name.startswith(".")}
     if missing := kept - ids:
         yield f"no files of {sorted(missing)}"
     if len(ids - kept) > theatre.unsure_creations:

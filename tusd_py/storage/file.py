@@ -20,7 +20,7 @@ from ..protocol.fields import is_upload_id
 from ..protocol.fileinfo import build_sidecar, parse_sidecar
 from ..protocol.refusals import StorageFull
 from ..protocol.upload import Upload
-from .posix import copy_all, cut_to, is_stray, open_file, rewrite, size_of, write_at, write_sidecar
+from .posix import copy_all, cut_to, is_stray, open_file, remove, rewrite, size_of, write_at, write_sidecar
 
 THREADS = 16  # a few stuck writes leave room for the others
 SECOND_LOOK_S = 0.2  # a network file system may show an old size for a moment after another client's write
@@ -76,12 +76,7 @@ class FileStorage:
         await self._run(call)
 
     async def remove(self, upload_id: str) -> None:
-        def call() -> None:
-            # The bytes first: a sidecar without bytes is seen for what it is, bytes without a sidecar are anybody's.
-            self.path(upload_id).unlink(missing_ok=True)
-            self._sidecar(upload_id).unlink(missing_ok=True)
-
-        await self._run(call)
+        await self._run(lambda: remove(self.path(upload_id), self._sidecar(upload_id)))
 
     def path(self, upload_id: str) -> Path:
         return self._folder / upload_id
@@ -95,7 +90,7 @@ class FileStorage:
 
     async def ids(self) -> list[str]:
         names = await self._run(lambda: os.listdir(self._folder))
-        return sorted({name.removesuffix(".info") for name in names if is_upload_id(name.removesuffix(".info"))})
+        return sorted({upload_id for name in names if is_upload_id(upload_id := name.partition(".")[0])})
 
     async def read(self, upload_id: str) -> Upload:
         sidecar = self._sidecar(upload_id)
