@@ -76,11 +76,11 @@ class Server:
         self.process.send_signal(signal.SIGCONT)
 
 
-def start_server(folder: Path, *flags: str, port: int = 0) -> Server:
+def start_server(folder: Path, *flags: str, port: int = 0, program: Sequence[str] = ("-m", "tusd_py")) -> Server:
     """Start a server on uploads in folder/uploads and return it when it listens; the caller ends it."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"serve-{time.monotonic_ns()}.log"
-    command = [sys.executable, "-m", "tusd_py", "serve", "--port", str(port), "--upload-dir", str(folder / "uploads")]
+    command = [sys.executable, *program, "serve", "--port", str(port), "--upload-dir", str(folder / "uploads")]
     with log.open("wb") as out:
         process = subprocess.Popen([*command, *flags], stdout=out, stderr=out, stdin=subprocess.DEVNULL)
 
@@ -92,9 +92,11 @@ def start_server(folder: Path, *flags: str, port: int = 0) -> Server:
 
 
 @contextmanager
-def running_server(folder: Path, *flags: str, port: int = 0) -> Iterator[Server]:
+def running_server(
+    folder: Path, *flags: str, port: int = 0, program: Sequence[str] = ("-m", "tusd_py")
+) -> Iterator[Server]:
     """A server for the length of the block."""
-    server = start_server(folder, *flags, port=port)
+    server = start_server(folder, *flags, port=port, program=program)
     try:
         yield server
     finally:

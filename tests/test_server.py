@@ -1,5 +1,6 @@
 """Bodies that the kernel carries: bytes and offsets exact in every case, the connection intact afterwards."""
 
+import base64
 import hashlib
 import os
 import random
@@ -10,8 +11,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
+import httpx
 import pytest
 import uvicorn
 
@@ -120,7 +122,7 @@ def test_a_connection_cut_anywhere_leaves_exact_bytes(address: Address, how: str
     """After FIN every byte that was sent counts; after RST the kernel may drop what was not read, and no more."""
     choice = random.Random(7)
     source = os.urandom(4 * MIB)
-    for _ in range(20):
+    for _ in range(CUTS):
         cut = choice.choice([0, 1, choice.randrange(LEAST), choice.randrange(4 * MIB)])
         with connect(address) as sock:
             upload_id = create(sock, len(source))
@@ -138,6 +140,7 @@ def test_a_connection_cut_anywhere_leaves_exact_bytes(address: Address, how: str
 
 
 LEAST = server.LEAST
+CUTS = int(os.environ.get("TUSD_PY_CUTS", "20"))  # 1000 is a long run
 
 
 def resumed(address: Address, upload_id: str, source: bytes) -> int:
@@ -259,6 +262,37 @@ def test_both_event_loops(tmp_path: Path, loop: str) -> None:
         assert 204 == tus.patch(url, 0, source[:MIB]).status_code
         assert 204 == tus.patch(url, MIB, source[MIB:]).status_code
         assert source == (tmp_path / tus.upload_id(url)).read_bytes()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_who_carried_a_body_is_counted(tmp_path: Path, workers: str) -> None:
+    """Content-Length and no checksum: the kernel. Small, chunked or with a checksum: Python."""
+    digest = base64.b64encode(hashlib.sha1(bytes(MIB)).digest()).decode()
+    with running_server(tmp_path, "--workers", workers) as one:
+        urls = [tus.create(one.url, MIB) for _ in range(3)]
+        tus.patch(urls[0], 0, bytes(MIB))
+        tus.patch(urls[1], 0, bytes(MIB), Upload_Checksum=f"sha1 {digest}")
+        httpx.patch(urls[2], content=iter([bytes(MIB)]), headers={**tus.BYTES, "Upload-Offset": "0"})
+        figures = httpx.get(urljoin(one.url, "/metrics")).text
+
+    assert 'tusd_py_bodies_total{carried_by="kernel"} 1.0' in figures
+    assert 'tusd_py_body_bytes_total{carried_by="kernel"} 1.048576e+06' in figures
+    assert 'tusd_py_bodies_total{carried_by="python"} 2.0' in figures
+
+
+def test_another_uvicorn_takes_the_portable_path_and_says_so(tmp_path: Path) -> None:
+    start = "import uvicorn; uvicorn.__version__ = '9.9.0'; from tusd_py.cli import main; main()"
+    source = os.urandom(2 * MIB)
+    with running_server(tmp_path, program=("-c", start)) as one:
+        url = tus.create(one.url, len(source))
+
+        assert 204 == tus.patch(url, 0, source).status_code
+
+        figures = httpx.get(urljoin(one.url, "/metrics")).text
+
+        assert "bodies go through Python" in one.log.read_text()
+    assert 'carried_by="kernel"' not in figures
+    assert source == (tmp_path / "uploads" / tus.upload_id(url)).read_bytes()
 
 
 def test_this_uvicorn_is_one_whose_internals_are_known_to_fit() -> None:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .body import AsgiBody
 from .engine import Engine
 from .forwarded import Proxies
+from .metrics import count_body, exposition
 from .ports import LeaseLost
 from .protocol import tus1
 from .protocol.fields import build_content_disposition, build_content_type, parse_metadata
@@ -55,10 +56,14 @@ def create_app(settings: Settings | None = None) -> Starlette:
             return JSONResponse({"status": "unavailable", "detail": exc.detail}, status_code=503)
         return JSONResponse({"status": "ok"})
 
+    async def metrics(request: HTTPRequest) -> Response:
+        return Response(exposition(), media_type="text/plain; version=0.0.4")
+
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
+            Route("/metrics", metrics),
             Route(settings.base_path.rstrip("/") or "/", uploads),
             Route(settings.base_path + "{upload_id:path}", uploads),
         ],
@@ -129,6 +134,8 @@ class Uploads:
                 await answer(scope, receive, send)
         finally:
             body.close()
+            if body.moved:
+                count_body(body.carried_by, body.moved)
 
     def _body(self, scope: Scope, receive: Receive, length: int | None) -> AsgiBody:
         """Return the request's body, carried by the kernel where the server can (server.py)."""

@@ -16,6 +16,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 class AsgiBody:
     """ports.Body over an ASGI receive callable."""
 
+    carried_by = "python"
+
     def __init__(self, receive: Receive, length: int | None, read_timeout_s: float) -> None:
         """length is what the headers announce, in bytes; None when only the end will tell.
 
@@ -24,6 +26,7 @@ class AsgiBody:
         """
         self.received_at = time.monotonic()
         self.ended = length == 0  # nothing of the body is left unread
+        self.moved = 0  # bytes
         self._receive = receive
         self._read_timeout_s = read_timeout_s
         self._cut = False
@@ -43,7 +46,9 @@ class AsgiBody:
                     writing = None
                 if not batch:
                     break
-                moved += sum(map(len, batch))
+                size = sum(map(len, batch))
+                moved += size
+                self.moved += size
                 writing = asyncio.ensure_future(sink.write(batch))
         finally:
             if writing:

@@ -3,14 +3,17 @@
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 import stat
+import tempfile
 from typing import Any
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from .app import create_app
+from .metrics import MULTIPROC_DIR
 from .ports import WrongLedger
 from .protocol.refusals import Unavailable
 from .server import KernelProtocol
@@ -47,6 +50,7 @@ class Announcing(uvicorn.Server):
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises CannotServe."""
+    open_more_files()
     asyncio.run(check(settings))
     listener = listen(settings)
     line = f"You can now upload files to: {address_of(listener, settings)}"
@@ -62,22 +66,20 @@ def serve(settings: Settings) -> None:
         "timeout_keep_alive": KEEP_ALIVE_S,
         "timeout_graceful_shutdown": round(settings.shutdown_timeout),
     }
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(stop_listening, listener, settings)
         if settings.workers == 1:
             Announcing(uvicorn.Config(create_app(settings), **config), line).run([listener])
         else:
             os.environ.update(settings.to_env())  # read by create_app in each worker
+            figures = stack.enter_context(tempfile.TemporaryDirectory(prefix="tusd_py-"))
+            os.environ[MULTIPROC_DIR] = figures  # one file a worker, put together for whoever asks any of them
             app = "tusd_py.app:create_app"
             supervisor = Multiprocess(
                 uvicorn.Config(app, factory=True, workers=settings.workers, **config), sockets=[listener]
             )
             print(line, flush=True)  # the socket listens already: who connects now is served when a worker is up
             supervisor.run()
-    finally:
-        listener.close()
-        if settings.unix_socket:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(settings.unix_socket)
 
 
 async def check(settings: Settings) -> None:
@@ -109,6 +111,21 @@ def listen(settings: Settings) -> socket.socket:
         raise CannotServe(text) from exc
     listener.set_inheritable(True)
     return listener
+
+
+def stop_listening(listener: socket.socket, settings: Settings) -> None:
+    """Close the socket, and remove the file of a unix socket."""
+    listener.close()
+    if settings.unix_socket:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(settings.unix_socket)
+
+
+def open_more_files() -> None:
+    """Let this process have as many descriptors as it may: an upload needs three, and the usual limit is 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "infinity" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def listen_unix(path: str) -> socket.socket:

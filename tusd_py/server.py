@@ -131,10 +131,11 @@ class KernelBody(AsgiBody):
         if pull is None or self._connection.length < LEAST:
             return await super().move(sink, at_most)
         length = self._connection.length if at_most is None else min(at_most, self._connection.length)
+        self.carried_by = "kernel"
         moved = 0
         if data := self._connection.arrived():
             await sink.write([data])
-            moved = len(data)
+            moved = self.moved = len(data)
             self.received_at = time.monotonic()
         with self._connection.socket() as sock:
             moved += await self._splice(sock, pull, length - moved)
@@ -151,6 +152,7 @@ class KernelBody(AsgiBody):
                 pumping = Pump(sock, min(length - moved, QUANTUM))
                 moved_now = await pull(pumping.run)
                 moved += moved_now
+                self.moved += moved_now
                 if moved_now:
                     self.received_at = time.monotonic()
                 if pumping.ended:
