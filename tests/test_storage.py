@@ -227,15 +227,6 @@ async def test_only_old_files_with_nothing_in_them_are_strays(storage: FileStora
 
     assert await storage.is_stray(UPLOAD.id, 0)
 
-    (tmp_path / f"{UPLOAD.id}.info").rename(tmp_path / f"{UPLOAD.id}.info.new")  # a crash before it got its name
-
-    assert [UPLOAD.id] == await storage.ids()
-    assert await storage.is_stray(UPLOAD.id, 0)
-
-    await storage.remove(UPLOAD.id)
-
-    assert [] == os.listdir(tmp_path)
-
 
 async def test_concatenation_copies_in_order_and_leaves_nothing_when_it_fails(
     storage: FileStorage, tmp_path: Path

@@ -49,7 +49,7 @@ class AsgiBody:
                 size = sum(map(len, batch))
                 moved += size
                 self.moved += size
-                writing = asyncio.ensure_future(sink.write(batch))
+                writing = asyncio.ensure_future(sink.write(batch, last=self.ended and not self._rest))
         finally:
             if writing:
                 await writing
@@ -64,6 +64,9 @@ class AsgiBody:
 
     def stop(self) -> None:
         self._stopped.set()
+
+    async def hurry(self) -> None:
+        """Nothing waits here for longer than LINGER_S."""
 
     async def discard(self, at_most: int, timeout_s: float) -> bool:
         """Read the rest and drop it, up to at_most bytes and timeout_s; return whether that was all of it."""

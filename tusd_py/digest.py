@@ -13,9 +13,9 @@ class Digesting:
         self._sink = sink
         self._hash = hashlib.new(algorithm, usedforsecurity=False)
 
-    async def write(self, pieces: list[bytes]) -> None:
+    async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
         await asyncio.to_thread(self._update, pieces)  # a megabyte takes a millisecond, without the interpreter's lock
-        await self._sink.write(pieces)
+        await self._sink.write(pieces, last=last)
 
     def _update(self, pieces: list[bytes]) -> None:
         for piece in pieces:

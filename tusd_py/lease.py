@@ -85,6 +85,8 @@ class Lease:
         """Renew three times in every ttl until cancelled, or until the lease is lost."""
         while True:
             await asyncio.sleep(self._ttl_s / 3)
+            if time.monotonic() < self._deadline - self._ttl_s * 2 / 3:
+                continue  # a commit has renewed it meanwhile
             asked_at = time.monotonic()
             try:
                 signal = await self._ledger.renew(self.upload.id, self._token, self._ttl_s)

@@ -158,8 +158,11 @@ class Outbox(Protocol):
 class Sink(Protocol):
     """Where a body goes."""
 
-    async def write(self, pieces: list[bytes]) -> None:
-        """Write the pieces at offset and advance it. Raises LeaseLost when the lease has run out, or StorageFull."""
+    async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
+        """Write the pieces at offset and advance it; the last ones perhaps with the flush() or finish() behind them.
+
+        Raises LeaseLost when the lease has run out, or StorageFull.
+        """
 
 
 class Writer(Sink, Protocol):
@@ -233,5 +236,8 @@ class Body(Protocol):
     async def has_more(self) -> bool:
         """Return whether the body goes on behind what was moved."""
 
+    async def hurry(self) -> None:
+        """Return when what has arrived is in the sink: somebody asks how far the upload is."""
+
     def stop(self) -> None:
-        """Make move() end soon, with everything that was read written. The rest of the body stays unread."""
+        """Make move() end soon, with everything that has arrived written. The rest of the body stays unread."""

@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import random
 import select
 import socket
 import threading
@@ -27,9 +28,10 @@ EXTENSION = "tusd_py"  # the key in scope["extensions"]
 UVICORN = ((0, 50), (0, 55))  # from, and below: the versions whose internals are known to fit; tests/test_server.py
 LEAST = 256 * 1024  # bytes; a smaller body comes with its headers or right behind, and is not worth a pipe
 PIPE = 1024 * 1024  # bytes; the most that an unprivileged process may ask for
-QUANTUM = 8 * 1024 * 1024  # bytes a thread moves before others get their turn and the lease is looked at again
-LOW_WATER = 64 * 1024  # bytes; SO_RCVLOWAT: a slow client wakes us once for so many
-LOOK_S = 0.5  # and this often for less
+TURN_S = 0.05  # a thread moves bytes for so long before others get their turn and the lease is looked at again
+LOW_WATER = (32 * 1024, 96 * 1024)  # bytes; SO_RCVLOWAT: a slow client wakes us once for so many. Another number for
+# each, so that many of the same speed do not wake us at the same moment.
+LOOK_S = 5.0  # and this often for less, unless somebody asks how far the upload is
 SPIN_MS = 2  # how long a thread waits for more before it gives itself back; a fast client's next bytes take less
 
 log = logging.getLogger("tusd_py")
@@ -125,6 +127,8 @@ class KernelBody(AsgiBody):
     def __init__(self, connection: Connection, receive: Receive, length: int | None, read_timeout_s: float) -> None:
         super().__init__(receive, length, read_timeout_s)
         self._connection = connection
+        self._waiting: asyncio.Future[None] | None = None  # for the socket
+        self._looked = asyncio.Event()  # at the socket, since hurry() was called
 
     async def move(self, sink: Sink, at_most: int | None) -> int:
         pull = getattr(sink, "pull", None)
@@ -144,43 +148,61 @@ class KernelBody(AsgiBody):
             self._connection.ended()
         return moved
 
+    def stop(self) -> None:
+        super().stop()
+        self._wake()
+
+    async def hurry(self) -> None:
+        if self._waiting:
+            self._looked.clear()
+            self._wake()
+            await self._looked.wait()
+
     async def _splice(self, sock: socket.socket, pull: Pull, length: int) -> int:
         """Move length bytes from the socket into the file; fewer when stop() is called. Raises BodyCutShort."""
         moved = 0
         try:
             while moved < length:
-                pumping = Pump(sock, min(length - moved, QUANTUM))
+                pumping = Pump(sock, length - moved)
                 moved_now = await pull(pumping.run)
                 moved += moved_now
                 self.moved += moved_now
                 if moved_now:
                     self.received_at = time.monotonic()
+                self._looked.set()
                 if pumping.ended:
                     raise BodyCutShort
-                if moved < length and not await self._readable(sock):
+                if self._stopped.is_set():  # what had arrived by then is in
                     break
+                if moved < length:
+                    await self._readable(sock)
         finally:
+            self._looked.set()
             set_low_water(sock, 1)  # the next request may be shorter
         return moved
 
-    async def _readable(self, sock: socket.socket) -> bool:
-        """Wait until there is something to read, or may be; return False when stop() was called.
+    async def _readable(self, sock: socket.socket) -> None:
+        """Wait until there is much to read, LOOK_S is over, or somebody cannot wait.
 
         Raises BodyCutShort when nothing came for the read time-out.
         """
+        left_s = self.received_at + self._read_timeout_s - time.monotonic()
+        if left_s <= 0:
+            raise BodyCutShort
         loop = asyncio.get_running_loop()
-        stopped = asyncio.ensure_future(self._stopped.wait())
-        loop.add_reader(sock.fileno(), stopped.cancel)  # whatever comes first ends the wait
+        self._waiting = loop.create_future()
+        timer = loop.call_later(min(LOOK_S, left_s), self._wake)
+        loop.add_reader(sock.fileno(), self._wake)
         try:
-            await asyncio.wait([stopped], timeout=LOOK_S)
+            await self._waiting
         finally:
             loop.remove_reader(sock.fileno())
-            stopped.cancel()
-        if self._stopped.is_set():
-            return False
-        if time.monotonic() - self.received_at >= self._read_timeout_s:
-            raise BodyCutShort
-        return True
+            timer.cancel()
+            self._waiting = None
+
+    def _wake(self) -> None:
+        if self._waiting and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
 class Pump:
@@ -190,12 +212,14 @@ class Pump:
         self.ended = False  # the client went away
         self._sock = sock
         self._at_most = at_most
+        self._low_water = random.randint(*LOW_WATER)
 
     def run(self, out: int, offset: int) -> int:
         """Move what is there from the socket to offset in a file; return how many bytes. Raises OSError."""
         reader, writer = pipe_of_thread()
         moved = 0
-        while moved < self._at_most:
+        turn_ends_at = time.monotonic() + TURN_S
+        while moved < self._at_most and time.monotonic() < turn_ends_at:
             try:
                 taken = os.splice(self._sock.fileno(), writer, min(self._at_most - moved, PIPE), flags=FLAGS)
             except BlockingIOError:
@@ -219,7 +243,7 @@ class Pump:
 
     def _more_soon(self, wanted: int) -> bool:
         """Return whether there is more within SPIN_MS. Sets what the event loop wakes up for otherwise."""
-        set_low_water(self._sock, min(LOW_WATER, wanted))
+        set_low_water(self._sock, min(self._low_water, wanted))
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         return bool(poll.poll(SPIN_MS))

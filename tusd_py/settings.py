@@ -64,7 +64,9 @@ class Settings:
     lease_ttl: float = setting(10.0, "SECONDS", "How long a crash of a replica blocks its uploads.")
     lease_wait: float = setting(15.0, "SECONDS", "How long a request waits for an upload in use before 423.")
     checkpoint_bytes: int = setting(16777216, "BYTES", "The offset is recorded at least this often while bytes come.")
-    checkpoint_interval: float = setting(2.0, "SECONDS", "The offset is recorded at least this often while bytes come.")
+    checkpoint_interval: float = setting(
+        10.0, "SECONDS", "The offset is recorded at least this often while bytes come."
+    )
     read_timeout: float = setting(60.0, "SECONDS", "A client that sends nothing for this long has gone away.")
     grace: float = setting(5.0, "SECONDS", "After SIGTERM, running PATCHes go on for this long, then they yield.")
     shutdown_timeout: float = setting(20.0, "SECONDS", "How long running requests may go on at the end.")

@@ -1,6 +1,7 @@
 """One body on its way into one upload: checkpoints on the way, yielding when asked, one commit at the end."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -112,11 +113,15 @@ class Transfer:
     async def _checkpoints(self) -> None:
         """Commit the offset by bytes, by seconds and on request, until the body has ended or has to."""
         try:
-            committed_at, committed = time.monotonic(), self._writer.offset
+            # Many uploads that began together, after a restart, do not flush together.
+            committed_at = time.monotonic() - self._pace.checkpoint_s * random.random()
+            committed = self._writer.offset
             while not self._done:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), self._pace.checkpoint_s)
                 self._wake.clear()
+                if self._lease.wanted:
+                    await self._body.hurry()
                 if self._must_yield():
                     self._body.stop()
                     return

@@ -41,24 +41,30 @@ class SqliteLedger:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="tusd_py-sqlite")
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="tusd_py-sqlite-reading")
         self._watchers = Watchers()
         self._wake = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
         self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None  # sees what is committed, and waits for no commit
         self._heard = 0  # the last signal that was passed on
         self._version = -1  # data_version at the last look
 
     async def open(self) -> None:
         """Open or make the file. Raises Unavailable."""
         await self._call(self._connect)
+        self._reader = await self._call(self._connection_to_file, self._reading)
         self._listening = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
         if self._listening:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
+        if self._reader:
+            await self._call(self._reader.close, self._reading)
         if self._connection:
             await self._call(self._connection.close)
+        self._reading.shutdown()
         self._thread.shutdown()
 
     # Ledger
@@ -171,7 +177,7 @@ class SqliteLedger:
                 tell(db, upload_id, Signal.CHECKPOINT)
             return sight
 
-        sight = await self._read(look)
+        sight = await self._look(look)
         return await self._step(step) if ask and sight.is_held else sight
 
     async def expired(self, now: float, limit: int) -> list[str]:
@@ -202,7 +208,7 @@ class SqliteLedger:
         return self._watchers.add(upload_id, watcher)
 
     async def ping(self) -> None:
-        await self._read(lambda db: db.execute("SELECT 1").fetchone())
+        await self._look(lambda db: db.execute("SELECT 1").fetchone())
 
     # Outbox
 
@@ -236,8 +242,7 @@ class SqliteLedger:
 
     def _connect(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        db.row_factory = sqlite3.Row
+        db = self._connection_to_file()
         begin_wal(db)
         version = db.execute("PRAGMA user_version").fetchone()[0]
         if version not in (0, SCHEMA_VERSION):
@@ -253,12 +258,26 @@ class SqliteLedger:
         db.execute("COMMIT")
         self._connection = db
 
-    async def _call(self, call: Callable[[], T]) -> T:
+    def _connection_to_file(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self._path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        db.row_factory = sqlite3.Row
+        return db
+
+    async def _call(self, call: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+            return await asyncio.get_running_loop().run_in_executor(thread or self._thread, call)
         except sqlite3.OperationalError as exc:  # locked for too long, disk full, I/O error
             log.warning("SQLite: %s", exc)
             raise Unavailable("The upload ledger cannot be used just now; try again") from exc
+
+    async def _look(self, step: Step[T]) -> T:
+        """Return what a step that changes nothing tells."""
+
+        def call() -> T:
+            assert self._reader
+            return step(self._reader)
+
+        return await self._call(call, self._reading)
 
     async def _read(self, step: Step[T]) -> T:
         def call() -> T:

@@ -23,6 +23,7 @@ from ..protocol.upload import Upload
 from .posix import copy_all, cut_to, is_stray, open_file, remove, rewrite, size_of, write_at, write_sidecar
 
 THREADS = 16  # a few stuck writes leave room for the others
+SMALL = 64 * 1024  # bytes; not worth a turn of a thread of their own
 SECOND_LOOK_S = 0.2  # a network file system may show an old size for a moment after another client's write
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -147,14 +148,18 @@ class FileWriter:
         self._guard = guard
         self._grown: Callable[[], None] | None = None
         self._durable = durable
+        self._held: list[bytes] = []  # the last pieces, not written yet; they end at offset
         self._under_way: set[asyncio.Future[Any]] = set()
         self._closed = False
 
-    async def write(self, pieces: list[bytes]) -> None:
+    async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
         self._guard()
-        offset = self.offset
-        await self._call(lambda: write_at(self._fd, pieces, offset))
-        self.offset = offset + sum(map(len, pieces))
+        offset, length = self.offset, sum(map(len, pieces))
+        if last and length <= SMALL:
+            self._held = pieces  # one turn of a thread for them and for the flush behind them
+        else:
+            await self._call(lambda: write_at(self._fd, pieces, offset))
+        self.offset = offset + length
         if self._grown:
             self._grown()
 
@@ -178,12 +183,14 @@ class FileWriter:
     async def flush(self) -> int:
         offset = self.offset
         if self._durable:
-            await self._call(lambda: os.fdatasync(self._fd))
+            await self._behind_held(lambda: os.fdatasync(self._fd))
+        elif self._held:
+            await self._behind_held(lambda: None)
         return offset
 
     async def finish(self, length: int) -> None:
         self._guard()
-        await self._call(lambda: cut_to(self._fd, length, durable=self._durable))
+        await self._behind_held(lambda: cut_to(self._fd, length, durable=self._durable))
 
     async def close(self) -> None:
         if self._closed:
@@ -196,6 +203,22 @@ class FileWriter:
 
     async def note(self, upload: Upload) -> None:
         await self._storage.note(upload)
+
+    async def _behind_held(self, call: Callable[[], None]) -> None:
+        """Write what is held, then call, both in one turn of a thread. Raises StorageFull, with nothing more held."""
+        held, self._held = self._held, []
+        offset = self.offset - sum(map(len, held))
+
+        def run() -> None:
+            if held:
+                write_at(self._fd, held, offset)
+            call()
+
+        try:
+            await self._call(run)
+        except BaseException:
+            self.offset = offset
+            raise
 
     async def _call(self, call: Callable[[], T]) -> T:
         running = asyncio.ensure_future(self._storage._run(call))

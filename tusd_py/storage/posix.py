@@ -57,33 +57,26 @@ def check_locks(folder: Path) -> None:
 
 
 def write_sidecar(path: Path, text: str, *, durable: bool) -> None:
-    """Write a sidecar, with blanks at its end to grow in place; durable: it and all names survive a crash of the host.
+    """Write a new sidecar, with blanks at its end to grow in place; durable: it and all names survive a host's crash.
 
-    Written aside and renamed: a reader sees all of it or nothing. Raises OSError.
+    Until the record is made nobody believes it, so that a crash over it leaves a stray. Raises OSError.
     """
-    aside = aside_of(path)
-    fd = os.open(aside, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o660)
+    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660)
     try:
         os.write(fd, text.encode().ljust(len(text) + SPARE))
         if durable:
             os.fdatasync(fd)
     finally:
         os.close(fd)
-    aside.replace(path)
     if durable:
         sync_folder(path.parent)
-
-
-def aside_of(sidecar: Path) -> Path:
-    """Return where a sidecar is written; a crash may leave it there."""
-    return sidecar.with_suffix(".info.new")
 
 
 def remove(path: Path, sidecar: Path) -> None:
     """Remove everything that belongs to an upload; it may be gone already. Raises OSError."""
     # The bytes first: a sidecar without bytes is seen for what it is, bytes without a sidecar are anybody's.
-    for one in (path, sidecar, aside_of(sidecar)):
-        one.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    sidecar.unlink(missing_ok=True)
 
 
 def gone(path: Path) -> UploadNotFound:
@@ -157,7 +150,7 @@ def is_stray(path: Path, sidecar: Path, before: float) -> bool:
     try:
         found = path.stat()
     except FileNotFoundError:
-        return any(one.exists() and one.stat().st_mtime < before for one in (sidecar, aside_of(sidecar)))
+        return sidecar.stat().st_mtime < before
     return found.st_mtime < before and (found.st_size == 0 or not sidecar.exists())
 
 
