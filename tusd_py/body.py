@@ -3,18 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from .ports import BodyCutShort, Sink
 
 BATCH = 1024 * 1024  # bytes; two of them are the memory that an upload needs
-LINGER_S = 0.05  # how long a batch waits to be filled; a slow client's bytes are on their way to disk after this
+LINGER_S = 1.0  # how long a batch waits to be filled, unless somebody asks how far the upload is
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
 class AsgiBody:
-    """ports.Body over an ASGI receive callable."""
+    """ports.Body over an ASGI receive callable. A task of its own reads ahead, as far as one batch."""
 
     carried_by = "python"
 
@@ -29,118 +30,132 @@ class AsgiBody:
         self.moved = 0  # bytes
         self._receive = receive
         self._read_timeout_s = read_timeout_s
-        self._cut = False
-        self._stopped = asyncio.Event()
-        self._stopping: asyncio.Task[bool] | None = None
-        self._coming: asyncio.Future[MutableMapping[str, Any]] | None = None
-        self._rest = b""  # what came behind the room that was asked for
+        self._reading: asyncio.Task[None] | None = None
+        self._pieces: list[bytes] = []  # read and not moved
+        self._size = 0  # of the pieces, in bytes
+        self._wanted = 0  # bytes; there is news when so many are there
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+        self._cut = False  # the client went away
+        self._stopped = False
+        self._moving = False
+        self._hurried = False
+        self._caught_up = asyncio.Event()
 
     async def move(self, sink: Sink, at_most: int | None) -> int:
+        self._moving = True
         moved = 0
         writing: asyncio.Future[None] | None = None
         try:
             while at_most is None or moved < at_most:
-                batch = await self._batch(BATCH if at_most is None else min(BATCH, at_most - moved))
+                room = BATCH if at_most is None else min(BATCH, at_most - moved)
+                await self._gather(room)
                 if writing:
                     await writing
                     writing = None
-                if not batch:
+                batch = self._taken(room)
+                if batch:
+                    size = sum(map(len, batch))
+                    moved += size
+                    self.moved += size
+                    writing = asyncio.ensure_future(sink.write(batch, last=self.ended and not self._size))
+                if self._hurried:
+                    if writing:
+                        await writing
+                        writing = None
+                    self._hurried = False
+                    self._caught_up.set()
+                elif not batch:
                     break
-                size = sum(map(len, batch))
-                moved += size
-                self.moved += size
-                writing = asyncio.ensure_future(sink.write(batch, last=self.ended and not self._rest))
         finally:
             if writing:
                 await writing
+            self._moving = self._hurried = False
+            self._caught_up.set()
         if self._cut:
             raise BodyCutShort
         return moved
 
     async def has_more(self) -> bool:
-        while not self._rest and await self._next(self._read_timeout_s):
-            pass
-        return bool(self._rest)
+        await self._until(1, self._read_timeout_s)
+        return self._size > 0
 
     def stop(self) -> None:
-        self._stopped.set()
+        self._stopped = True
+        self._news.set()
 
     async def hurry(self) -> None:
-        """Nothing waits here for longer than LINGER_S."""
+        if self._moving and not self._over:
+            self._hurried = True
+            self._caught_up.clear()
+            self._news.set()
+            await self._caught_up.wait()
 
     async def discard(self, at_most: int, timeout_s: float) -> bool:
         """Read the rest and drop it, up to at_most bytes and timeout_s; return whether that was all of it."""
-        self._rest, dropped = b"", 0
+        self._stopped, dropped = False, 0
         give_up_at = time.monotonic() + timeout_s
-        while not self.ended and not self._cut and dropped <= at_most:
-            message = await self._message(give_up_at - time.monotonic())
-            if message is None:
-                break
-            self._take(message)
-            dropped += len(self._rest)
-            self._rest = b""
+        while not self._over and dropped <= at_most and time.monotonic() < give_up_at:
+            await self._until(BATCH, give_up_at - time.monotonic())
+            dropped += len(b"".join(self._taken(BATCH)))
         self.close()
         return self.ended
 
     def close(self) -> None:
         """Wait for nothing any more."""
-        for waiting in (self._coming, self._stopping):
-            if waiting:
-                waiting.cancel()
-        self._coming = self._stopping = None
+        if self._reading:
+            self._reading.cancel()
 
-    async def _batch(self, at_most: int) -> list[bytes]:
-        """Return the next bytes, at most that many; none at the end. Waits for the first, lingers for the others."""
-        batch: list[bytes] = []
-        size = 0
-        full_at = 0.0  # monotonic seconds
-        while size < at_most:
-            if not self._rest:
-                timeout_s = full_at - time.monotonic() if batch else self._read_timeout_s
-                if not await self._next(timeout_s, linger=bool(batch)):
-                    break
-            piece, self._rest = self._rest[: at_most - size], self._rest[at_most - size :]
-            if piece:
-                if not batch:
-                    full_at = time.monotonic() + LINGER_S
-                batch.append(piece)
-                size += len(piece)
-        return batch
+    @property
+    def _over(self) -> bool:
+        """Whether nothing more comes."""
+        return self.ended or self._cut or self._stopped
 
-    async def _next(self, timeout_s: float, *, linger: bool = False) -> bool:
-        """Receive one more message into _rest; return False when there is none, or none in time."""
-        if self.ended or self._cut or self._stopped.is_set():
-            return False
-        message = await self._message_or_stop(timeout_s)
-        if message is None:
-            self._cut = not linger and not self._stopped.is_set()
-            return False
-        self._take(message)
-        return bool(self._rest) or not (self.ended or self._cut)
-
-    def _take(self, message: MutableMapping[str, Any]) -> None:
-        if message["type"] == "http.disconnect":
+    async def _gather(self, at_most: int) -> None:
+        """Wait for the next bytes and linger for more, up to that many; there are none at the end."""
+        await self._until(1, self._read_timeout_s)
+        if not self._size and not self._over and not self._hurried:
             self._cut = True
+        await self._until(at_most, LINGER_S)
+
+    async def _until(self, size: int, timeout_s: float) -> None:
+        """Wait until so many bytes are there, the body is over, somebody is in a hurry, or the time is."""
+        if self._size >= size or self._over or self._hurried:
             return
-        self._rest = message.get("body", b"")
-        self.ended = not message.get("more_body", False)
-        if self._rest:
-            self.received_at = time.monotonic()
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        self._wanted = size
+        self._news.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._news.wait()
 
-    async def _message_or_stop(self, timeout_s: float) -> MutableMapping[str, Any] | None:
-        """Return the next message; None when stop() is called or timeout_s is over. No message is ever lost by that."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stopped.wait())
-        return await self._message(timeout_s, self._stopping)
+    async def _read(self) -> None:
+        while not self.ended and not self._cut:
+            if self._size >= BATCH:
+                self._room.clear()
+                await self._room.wait()
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self._cut = True
+            elif piece := message.get("body", b""):
+                self._pieces.append(piece)
+                self._size += len(piece)
+                self.received_at = time.monotonic()
+            self.ended = not self._cut and not message.get("more_body", False)
+            if self._size >= self._wanted or self._over:
+                self._news.set()
 
-    async def _message(
-        self, timeout_s: float, stopping: "asyncio.Task[bool] | None" = None
-    ) -> MutableMapping[str, Any] | None:
-        if self._coming is None:
-            self._coming = asyncio.ensure_future(self._receive())
-        waiting: set[asyncio.Future[Any]] = {self._coming} if stopping is None else {self._coming, stopping}
-        await asyncio.wait(waiting, timeout=max(0.0, timeout_s), return_when=asyncio.FIRST_COMPLETED)
-        if not self._coming.done():
-            return None
-        message, self._coming = self._coming.result(), None
-        return message
+    def _taken(self, at_most: int) -> list[bytes]:
+        """Return what was read, at most that many bytes, and make room for more."""
+        taken, self._pieces = self._pieces, []
+        over = self._size - at_most
+        self._size = max(0, over)
+        while over > 0:  # only the last piece is cut, and what is behind it put back
+            last = taken.pop()
+            self._pieces.insert(0, last[-over:])
+            if over < len(last):
+                taken.append(last[:-over])
+            over -= len(last)
+        self._room.set()
+        return taken

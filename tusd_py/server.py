@@ -26,7 +26,7 @@ from .ports import BodyCutShort, Sink
 
 EXTENSION = "tusd_py"  # the key in scope["extensions"]
 UVICORN = ((0, 50), (0, 55))  # from, and below: the versions whose internals are known to fit; tests/test_server.py
-LEAST = 256 * 1024  # bytes; a smaller body comes with its headers or right behind, and is not worth a pipe
+LEAST = 64 * 1024  # bytes; a smaller body comes with its headers or right behind, and is not worth a pipe
 PIPE = 1024 * 1024  # bytes; the most that an unprivileged process may ask for
 TURN_S = 0.05  # a thread moves bytes for so long before others get their turn and the lease is looked at again
 LOW_WATER = (32 * 1024, 96 * 1024)  # bytes; SO_RCVLOWAT: a slow client wakes us once for so many. Another number for
@@ -153,6 +153,7 @@ class KernelBody(AsgiBody):
         self._wake()
 
     async def hurry(self) -> None:
+        await super().hurry()  # of a small body
         if self._waiting:
             self._looked.clear()
             self._wake()
@@ -172,7 +173,7 @@ class KernelBody(AsgiBody):
                 self._looked.set()
                 if pumping.ended:
                     raise BodyCutShort
-                if self._stopped.is_set():  # what had arrived by then is in
+                if self._stopped:  # what had arrived by then is in
                     break
                 if moved < length:
                     await self._readable(sock)
