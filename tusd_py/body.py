@@ -48,8 +48,8 @@ class AsgiBody:
         writing: asyncio.Future[None] | None = None
         try:
             while at_most is None or moved < at_most:
-                room = BATCH if at_most is None else min(BATCH, at_most - moved)
-                await self._gather(room)
+                room = None if at_most is None else at_most - moved
+                await self._gather(BATCH if room is None else min(BATCH, room))
                 if writing:
                     await writing
                     writing = None
@@ -97,7 +97,7 @@ class AsgiBody:
         give_up_at = time.monotonic() + timeout_s
         while not self._over and dropped <= at_most and time.monotonic() < give_up_at:
             await self._until(BATCH, give_up_at - time.monotonic())
-            dropped += len(b"".join(self._taken(BATCH)))
+            dropped += sum(map(len, self._taken(None)))
         self.close()
         return self.ended
 
@@ -146,16 +146,13 @@ class AsgiBody:
             if self._size >= self._wanted or self._over:
                 self._news.set()
 
-    def _taken(self, at_most: int) -> list[bytes]:
+    def _taken(self, at_most: int | None) -> list[bytes]:
         """Return what was read, at most that many bytes, and make room for more."""
         taken, self._pieces = self._pieces, []
-        over = self._size - at_most
-        self._size = max(0, over)
-        while over > 0:  # only the last piece is cut, and what is behind it put back
-            last = taken.pop()
-            self._pieces.insert(0, last[-over:])
-            if over < len(last):
-                taken.append(last[:-over])
-            over -= len(last)
+        over = 0 if at_most is None else max(0, self._size - at_most)
+        if over:
+            data = b"".join(taken)
+            taken, self._pieces = [data[:-over]] if over < len(data) else [], [data[-over:]]
+        self._size = over
         self._room.set()
         return taken
