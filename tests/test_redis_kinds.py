@@ -307,7 +307,7 @@ SILENT = 20  # half-open PATCHes at a time
 
 def test_uploads_that_wait_cost_redis_little_and_head_finds_each_at_once(tmp_path: Path, redis_url: str) -> None:
     """Silent PATCHes: under 2 Redis operations a second each; HEAD on another replica settles each within 1 s."""
-    flags = ("--redis-url", redis_url)
+    flags = ("--redis-url", redis_url, "--checkpoint-interval", "1")
     with ExitStack() as stack:
         a = stack.enter_context(running_server(tmp_path, *flags))
         b = stack.enter_context(running_server(tmp_path, *flags))

@@ -44,6 +44,15 @@ async def test_bytes_go_to_the_offset_and_the_writer_moves_on(storage: FileStora
     await writer.close()
 
 
+async def test_more_pieces_than_one_call_takes_are_written(storage: FileStorage) -> None:
+    await storage.create(UPLOAD)
+    writer = await storage.open(UPLOAD, nothing)
+    await writer.write([b"ab"] * 3000)
+    await writer.close()
+
+    assert b"ab" * 3000 == storage.path(UPLOAD.id).read_bytes()
+
+
 async def test_a_tail_that_was_never_acknowledged_is_overwritten(storage: FileStorage) -> None:
     """Nothing truncates on open; finish() cuts what is behind the length."""
     await storage.create(UPLOAD)

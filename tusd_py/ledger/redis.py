@@ -49,6 +49,9 @@ RELISTEN_S = 0.5  # between tries to subscribe again
 WAIT_S = 1.0  # for the replicas that must have a completing commit
 QUIET_S = 5.0  # without a signal; then the server is asked whether it is there at all
 
+# RuntimeError is uvloop's, of a connection that was closed between two steps.
+AWAY = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
+
 log = logging.getLogger("tusd_py")
 
 T = TypeVar("T")
@@ -254,7 +257,7 @@ class RedisLedger:
                 self._free.release()
         except NoScriptError:
             raise
-        except (RedisError, RedisClusterException, OSError, TimeoutError) as exc:
+        except AWAY as exc:
             log.warning("Redis does not answer: %s: %s", type(exc).__name__, exc)
             raise Unavailable(
                 "The upload ledger is away for a moment; what was acknowledged is safe, try again"
@@ -268,13 +271,7 @@ class RedisLedger:
                 async with self._client.pubsub() as pubsub:
                     await pubsub.subscribe(self._channel)
                     await self._hear(pubsub)
-            except (
-                RedisError,
-                RedisClusterException,
-                OSError,
-                TimeoutError,
-                KeyError,
-            ) as exc:  # KeyError: no such slot
+            except (*AWAY, KeyError) as exc:  # KeyError: a slot of a Cluster that nobody has just now
                 log.debug("no signals: %s", exc)
             await asyncio.sleep(RELISTEN_S)
 

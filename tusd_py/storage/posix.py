@@ -10,6 +10,7 @@ from pathlib import Path
 from ..protocol.refusals import UploadLocked, UploadNotFound
 
 SPARE = 48  # blanks at the end of a sidecar, for an offset and a length to grow in place
+MOST_PIECES = os.sysconf("SC_IOV_MAX")  # that one pwritev takes; 1,024 on Linux
 COPY_BYTES = 256 * 1024 * 1024  # a call that shares blocks takes no longer for more
 
 # struct flock: l_type, l_whence, l_start, l_len (0: to the end, however far it grows), l_pid (0 for OFD locks)
@@ -86,6 +87,8 @@ def gone(path: Path) -> UploadNotFound:
 
 def write_at(fd: int, pieces: list[bytes], offset: int) -> None:
     """Write all the pieces at offset. Raises OSError."""
+    if len(pieces) > MOST_PIECES:  # a trickle that was gathered for a second
+        pieces = [b"".join(pieces)]
     done = os.pwritev(fd, pieces, offset)
     total = sum(map(len, pieces))
     if done < total:  # a signal, or a disk that is nearly full: the second try tells which
