@@ -112,6 +112,24 @@ async def test_stop_leaves_nothing_that_has_arrived(sink: Slow) -> None:
     body.close()
 
 
+async def test_stop_ends_it_however_fast_the_client_is(sink: Slow) -> None:
+    sink.go.set()
+
+    async def endless() -> MutableMapping[str, Any]:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": bytes(PIECE), "more_body": True}
+
+    body = AsgiBody(endless, None, 5.0)
+    moving = asyncio.create_task(body.move(sink, None))
+    await asyncio.sleep(0.05)
+    body.stop()
+    moved = await asyncio.wait_for(moving, 2.0)
+
+    assert moved == len(sink.content)
+
+    body.close()
+
+
 async def test_a_client_that_goes_away_or_falls_silent_is_cut_short_with_what_it_sent(sink: Slow) -> None:
     sink.go.set()
     client = Client(b"abc", ends=False)

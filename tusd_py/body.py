@@ -65,7 +65,7 @@ class AsgiBody:
                         writing = None
                     self._hurried = False
                     self._caught_up.set()
-                elif not batch:
+                elif not batch or self._stopped:  # what had arrived by then is in
                     break
         finally:
             if writing:
