@@ -14,6 +14,7 @@ from .protocol.messages import Checksum
 from .protocol.refusals import ChecksumMismatch, StorageFull
 from .protocol.upload import Upload, too_long
 
+FIRST_PAUSE_S = 1.0  # between checkpoints by time; each is as much longer as the body has lasted, up to the setting
 SILENT_S = 1.0  # a connection without a byte for this long may be half-open: whoever asks gets the upload
 
 
@@ -113,12 +114,15 @@ class Transfer:
     async def _checkpoints(self) -> None:
         """Commit the offset by bytes, by seconds and on request, until the body has ended or has to."""
         try:
-            # Many uploads that began together, after a restart, do not flush together.
-            committed_at = time.monotonic() - self._pace.checkpoint_s * random.random()
+            began_at = committed_at = time.monotonic()
             committed = self._writer.offset
+            # Many uploads that began together, after a restart, do not flush together.
+            jitter = random.uniform(0.75, 1.25)
             while not self._done:
+                # The first pauses are short: a crash costs half of what the body brought, at most.
+                pause_s = jitter * min(self._pace.checkpoint_s, FIRST_PAUSE_S + committed_at - began_at)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), self._pace.checkpoint_s)
+                    await asyncio.wait_for(self._wake.wait(), pause_s)
                 self._wake.clear()
                 if self._lease.wanted:
                     await self._body.hurry()
@@ -127,7 +131,7 @@ class Transfer:
                     return
                 now = time.monotonic()
                 grown = self._writer.offset - committed
-                due = grown >= self._pace.checkpoint_bytes or (grown and now - committed_at >= self._pace.checkpoint_s)
+                due = grown >= self._pace.checkpoint_bytes or (grown and now - committed_at >= pause_s)
                 if (due or self._lease.wanted) and not self._done:
                     committed_at, committed = now, self._writer.offset
                     await self._checkpoint()
