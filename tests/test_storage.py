@@ -182,6 +182,24 @@ async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -
     storage.close()
 
 
+async def test_a_small_last_piece_that_finds_no_room_does_not_count(small_disk: Path) -> None:
+    """It is held until the flush; when that fails, the offset is where it was before."""
+    storage = FileStorage(small_disk, durable=True)
+    await storage.create(UPLOAD)
+    writer = await storage.open(UPLOAD, nothing)
+    with pytest.raises(StorageFull):
+        await writer.write([b"x" * 2**20])
+    await writer.write([b"y" * 60_000], last=True)
+    writer.offset += 2**20  # as if it belonged behind the end of the disk
+    with pytest.raises(StorageFull):
+        await writer.finish(2**20 + 60_000)
+
+    assert 2**20 == writer.offset
+
+    await writer.close()
+    storage.close()
+
+
 async def test_the_sidecar_follows_what_was_recorded_and_does_not_come_back(storage: FileStorage) -> None:
     await storage.create(UPLOAD)
     writer = await storage.open(UPLOAD, nothing)

@@ -217,7 +217,8 @@ class FileWriter:
         try:
             await self._call(run)
         except BaseException:
-            self.offset = offset
+            if held:  # without any, other writes may have moved it on meanwhile
+                self.offset = offset
             raise
 
     async def _call(self, call: Callable[[], T]) -> T:
