@@ -106,6 +106,10 @@ def test_the_sidecar_has_tusds_fields(server: Server) -> None:
     url = tus.create(server.url, 3, filename="a.mp4")
     folder = Path(server.log.parent / "uploads").resolve()
     sidecar = folder / f"{tus.upload_id(url)}.info"
+
+    assert not sidecar.exists()  # without a byte there is nothing that it could tell of
+
+    tus.patch(url, 0, b"a")
     info = json.loads(sidecar.read_text())
     info.pop("TusdPy")
 
@@ -113,7 +117,7 @@ def test_the_sidecar_has_tusds_fields(server: Server) -> None:
         "ID": tus.upload_id(url),
         "Size": 3,
         "SizeIsDeferred": False,
-        "Offset": 0,
+        "Offset": 1,
         "MetaData": {"filename": "a.mp4"},
         "IsPartial": False,
         "IsFinal": False,
@@ -125,7 +129,7 @@ def test_the_sidecar_has_tusds_fields(server: Server) -> None:
         },
     } == info
 
-    tus.patch(url, 0, b"abc")
+    tus.patch(url, 1, b"bc")
 
     assert 3 == json.loads(sidecar.read_text())["Offset"]
 

@@ -23,6 +23,14 @@ def nothing() -> None:
     """No guard, nobody to tell."""
 
 
+async def written(storage: FileStorage, data: bytes, upload: Upload = UPLOAD) -> None:
+    """Write the first bytes of an upload."""
+    writer = await storage.open(upload, nothing)
+    await writer.write([data], last=True)
+    await writer.finish()
+    await writer.close()
+
+
 @pytest.fixture(params=[True, False], ids=["fsync", "none"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStorage]:
     storage = FileStorage(tmp_path, durable=request.param)
@@ -31,7 +39,6 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FileStor
 
 
 async def test_bytes_go_to_the_offset_and_the_writer_moves_on(storage: FileStorage) -> None:
-    await storage.create(UPLOAD)
     grown: list[int] = []
     writer = await storage.open(UPLOAD, nothing)
     writer.when_grown(lambda: grown.append(1))
@@ -45,7 +52,6 @@ async def test_bytes_go_to_the_offset_and_the_writer_moves_on(storage: FileStora
 
 
 async def test_more_pieces_than_one_call_takes_are_written(storage: FileStorage) -> None:
-    await storage.create(UPLOAD)
     writer = await storage.open(UPLOAD, nothing)
     await writer.write([b"ab"] * 3000)
     await writer.close()
@@ -55,48 +61,95 @@ async def test_more_pieces_than_one_call_takes_are_written(storage: FileStorage)
 
 async def test_a_tail_that_was_never_acknowledged_is_overwritten(storage: FileStorage) -> None:
     """Nothing truncates on open; finish() cuts what is behind the length."""
-    await storage.create(UPLOAD)
     storage.path(UPLOAD.id).write_bytes(b"0123xxxxxxxxxxxxxxxxx")
     writer = await storage.open(UPLOAD.at(4, expires_at=None), nothing)
 
     assert 21 == storage.path(UPLOAD.id).stat().st_size
 
     await writer.write([b"456789"])
-    await writer.finish(10)
-    await writer.close()
+    await writer.finish()
 
     assert b"0123456789" == storage.path(UPLOAD.id).read_bytes()
 
 
 async def test_a_second_writer_is_locked_out_until_the_first_has_closed(storage: FileStorage) -> None:
-    await storage.create(UPLOAD)
-    writer = await storage.open(UPLOAD, nothing)
+    first, second = await storage.open(UPLOAD, nothing), await storage.open(UPLOAD, nothing)
+    await first.write([b"0"])
     with pytest.raises(UploadLocked):
-        await storage.open(UPLOAD, nothing)
-    await writer.close()
-    await writer.close()
+        await second.write([b"1"])
+    with pytest.raises(UploadLocked):
+        await storage.open(UPLOAD.at(1, expires_at=None), nothing)
+    await second.close()
+    await first.close()
+    await first.close()
 
-    await (await storage.open(UPLOAD, nothing)).close()
+    third = await storage.open(UPLOAD.at(1, expires_at=None), nothing)
+    await third.finish()
+    await third.close()
+
+    assert b"0" == storage.path(UPLOAD.id).read_bytes()
 
 
-async def test_no_write_after_the_lease_has_run_out(storage: FileStorage) -> None:
+async def test_no_write_after_the_lease_has_run_out(storage: FileStorage, tmp_path: Path) -> None:
     def guard() -> None:
         raise LeaseLost
 
-    await storage.create(UPLOAD)
     writer = await storage.open(UPLOAD, guard)
     with pytest.raises(LeaseLost):
         await writer.write([b"0"])
     with pytest.raises(LeaseLost):
-        await writer.finish(0)
+        await writer.finish()
     await writer.close()
 
+    assert [] == os.listdir(tmp_path)
+
+
+async def test_whoever_was_frozen_before_the_lock_writes_nothing(storage: FileStorage, tmp_path: Path) -> None:
+    """His successor has been there: not even a sidecar may come from him."""
+    checks = iter([True, False])
+
+    def guard() -> None:
+        if not next(checks):
+            raise LeaseLost
+
+    writer = await storage.open(UPLOAD, guard)
+    with pytest.raises(LeaseLost):
+        await writer.write([b"0" * 2**20])
+    await writer.close()
+
+    assert [UPLOAD.id] == os.listdir(tmp_path)
     assert b"" == storage.path(UPLOAD.id).read_bytes()
+
+    await written(storage, b"0")
+
+
+async def test_without_bytes_there_are_no_files(storage: FileStorage, tmp_path: Path) -> None:
+    writer = await storage.open(UPLOAD, nothing)
+
+    assert 0 == await writer.flush()
+
+    await writer.finish()
+    await writer.close()
+
+    assert [] == os.listdir(tmp_path)
+
+
+async def test_a_flush_beside_the_first_write_tells_only_what_is_there(storage: FileStorage) -> None:
+    writer = await storage.open(UPLOAD, nothing)
+    writing = asyncio.create_task(writer.write([b"x" * 2**20]))
+    await asyncio.sleep(0)
+
+    assert 0 == await writer.flush()
+
+    await writing
+
+    assert 2**20 == await writer.flush()
+
+    await writer.close()
 
 
 async def test_a_file_shorter_than_its_record_opens_at_its_size(storage: FileStorage) -> None:
     """A host that crashed without --durability fsync, or a volume that lost bytes."""
-    await storage.create(UPLOAD)
     storage.path(UPLOAD.id).write_bytes(b"0123")
     writer = await storage.open(UPLOAD.at(7, expires_at=None), nothing)
 
@@ -107,7 +160,6 @@ async def test_a_file_shorter_than_its_record_opens_at_its_size(storage: FileSto
 
 async def test_a_size_that_is_late_is_looked_at_again(storage: FileStorage) -> None:
     """Network file systems show an old size for a moment."""
-    await storage.create(UPLOAD)
     path = storage.path(UPLOAD.id)
     path.write_bytes(b"0123")
     opening = asyncio.create_task(storage.open(UPLOAD.at(7, expires_at=None), nothing))
@@ -123,11 +175,11 @@ async def test_a_size_that_is_late_is_looked_at_again(storage: FileStorage) -> N
 
 async def test_bytes_that_are_gone_are_not_found(storage: FileStorage) -> None:
     with pytest.raises(UploadNotFound):
-        await storage.open(UPLOAD, nothing)
+        await storage.open(UPLOAD.at(1, expires_at=None), nothing)
 
 
 async def test_remove_frees_everything_and_may_be_repeated(storage: FileStorage, tmp_path: Path) -> None:
-    await storage.create(UPLOAD)
+    await written(storage, b"0")
     await storage.remove(UPLOAD.id)
     await storage.remove(UPLOAD.id)
 
@@ -135,17 +187,16 @@ async def test_remove_frees_everything_and_may_be_repeated(storage: FileStorage,
 
 
 async def test_the_sidecar_tells_whose_bytes_they_are(storage: FileStorage) -> None:
-    await storage.create(UPLOAD)
+    await written(storage, b"012")
     with open(storage.describe(UPLOAD.id)["InfoPath"]) as file:  # noqa: ASYNC230  # nothing else runs
         info = json.load(file)
 
-    assert (UPLOAD.id, 10, 0) == (info["ID"], info["Size"], info["Offset"])
+    assert (UPLOAD.id, 10, 3) == (info["ID"], info["Size"], info["Offset"])
     assert {"CreatedAt": 1.5, "UploadMetadata": "filename YS5tcDQ=", "UploadConcat": ""} == info["TusdPy"]
 
 
 async def test_a_writer_that_is_cancelled_closes_only_after_its_write(storage: FileStorage) -> None:
     """A descriptor closed under a running write would be reused, and the bytes land in another upload."""
-    await storage.create(UPLOAD)
     writer = await storage.open(UPLOAD, nothing)
     big = [b"x" * (32 * 1024 * 1024)]
     writing = asyncio.create_task(writer.write(big))
@@ -168,7 +219,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -> None:
     storage = FileStorage(small_disk, durable=True)
-    await storage.create(UPLOAD)
     writer = await storage.open(UPLOAD, nothing)
     await writer.write([b"x" * 1000])
     with pytest.raises(StorageFull):
@@ -176,8 +226,6 @@ async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -
 
     assert (1000, 1000) == (writer.offset, await writer.flush())
 
-    with pytest.raises(StorageFull):
-        await storage.create(Upload("b" * 32, 1, 0, "x " + "A" * 4000, 0.0))
     await writer.close()
     storage.close()
 
@@ -185,14 +233,13 @@ async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -
 async def test_a_small_last_piece_that_finds_no_room_does_not_count(small_disk: Path) -> None:
     """It is held until the flush; when that fails, the offset is where it was before."""
     storage = FileStorage(small_disk, durable=True)
-    await storage.create(UPLOAD)
     writer = await storage.open(UPLOAD, nothing)
     with pytest.raises(StorageFull):
         await writer.write([b"x" * 2**20])
     await writer.write([b"y" * 60_000], last=True)
     writer.offset += 2**20  # as if it belonged behind the end of the disk
     with pytest.raises(StorageFull):
-        await writer.finish(2**20 + 60_000)
+        await writer.finish()
 
     assert 2**20 == writer.offset
 
@@ -200,34 +247,44 @@ async def test_a_small_last_piece_that_finds_no_room_does_not_count(small_disk: 
     storage.close()
 
 
-async def test_the_sidecar_follows_what_was_recorded_and_does_not_come_back(storage: FileStorage) -> None:
-    await storage.create(UPLOAD)
+async def test_the_sidecar_follows_what_is_safe_and_does_not_come_back(storage: FileStorage) -> None:
     writer = await storage.open(UPLOAD, nothing)
-    await writer.write([b"0123456"])
+    await writer.write([b"0123"])
+    await writer.flush()
+    await writer.write([b"456"])
     await writer.close()
-    await writer.note(UPLOAD.at(4, expires_at=None))
 
     # Behind the offset lie bytes that were never acknowledged.
     assert UPLOAD.at(4, expires_at=None) == await storage.read(UPLOAD.id)
     assert [UPLOAD.id] == await storage.ids()
 
+    again = await storage.open(UPLOAD.at(4, expires_at=None), nothing)
     await storage.remove(UPLOAD.id)
-    await writer.note(UPLOAD.at(7, expires_at=None))
+    await again.write([b"456"])
+    await again.finish()
 
     assert [] == await storage.ids()
 
 
 async def test_a_sidecar_never_promises_bytes_that_are_not_there(storage: FileStorage) -> None:
-    await storage.create(UPLOAD)
-    await storage.note(UPLOAD.at(9, expires_at=None))
-    storage.path(UPLOAD.id).write_bytes(b"012")
+    await written(storage, b"012345678")
+    os.truncate(storage.path(UPLOAD.id), 3)
 
     assert 3 == (await storage.read(UPLOAD.id)).offset
 
 
+async def test_the_files_of_a_crash_before_the_first_record_are_taken_over(storage: FileStorage) -> None:
+    """The record is at 0 still; a sidecar may be there, and more bytes than come now."""
+    await written(storage, b"0123456")
+    await written(storage, b"abc")
+
+    assert b"abc3456" == storage.path(UPLOAD.id).read_bytes()
+    assert UPLOAD.at(3, expires_at=None) == await storage.read(UPLOAD.id)
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"ID": "b", "Size": 1, "SizeIsDeferred": false, "MetaData": {}}'])
 async def test_files_that_do_not_tell_are_said_so(storage: FileStorage, tmp_path: Path, text: str) -> None:
-    await storage.create(UPLOAD)
+    await written(storage, b"0")
     (tmp_path / f"{UPLOAD.id}.info").write_text(text)
     with pytest.raises(ValueError, match=r".+"):
         await storage.read(UPLOAD.id)
@@ -236,14 +293,17 @@ async def test_files_that_do_not_tell_are_said_so(storage: FileStorage, tmp_path
 
 
 async def test_only_old_files_with_nothing_in_them_are_strays(storage: FileStorage, tmp_path: Path) -> None:
-    await storage.create(UPLOAD)
+    await written(storage, b"0")
+
+    assert not await storage.is_stray(UPLOAD.id, 60)
+    assert not await storage.is_stray(UPLOAD.id, 0)
+
+    os.truncate(storage.path(UPLOAD.id), 0)
 
     assert not await storage.is_stray(UPLOAD.id, 60)
     assert await storage.is_stray(UPLOAD.id, 0)
 
     storage.path(UPLOAD.id).write_bytes(b"0")
-
-    assert not await storage.is_stray(UPLOAD.id, 0)
 
     (tmp_path / f"{UPLOAD.id}.info").unlink()
 
@@ -259,8 +319,7 @@ async def test_concatenation_copies_in_order_and_leaves_nothing_when_it_fails(
     storage: FileStorage, tmp_path: Path
 ) -> None:
     for name, content in (("b" * 32, b"hello "), ("c" * 32, b"world")):
-        await storage.create(Upload(name, len(content), 0, "", 0.0))
-        storage.path(name).write_bytes(content)
+        await written(storage, content, Upload(name, len(content), 0, "", 0.0))
     final = Upload("d" * 32, 16, 16, "", 0.0)
     with pytest.raises(UploadNotFound, match="have 11 bytes, their records tell 16"):
         await storage.concatenate(final, ["b" * 32, "c" * 32])
@@ -273,3 +332,11 @@ async def test_concatenation_copies_in_order_and_leaves_nothing_when_it_fails(
 
     assert b"worldhello world" == storage.path(final.id).read_bytes()
     assert final == await storage.read(final.id)
+
+
+async def test_of_no_parts_it_has_no_bytes(storage: FileStorage) -> None:
+    empty = Upload("d" * 32, 0, 0, "", 0.0)
+    await storage.concatenate(empty, ())
+
+    assert b"" == storage.path(empty.id).read_bytes()
+    assert empty == await storage.read(empty.id)

@@ -4,7 +4,8 @@ What always holds:
 
 1. The record never promises bytes that are not there. Create and append: bytes, flush, then record. Delete: record,
    then bytes. A file may be longer than the recorded offset, never shorter; writing is positional, so a tail that was
-   never acknowledged is overwritten. The one truncate is at completion, before the completing commit.
+   never acknowledged is overwritten. The one truncate is at completion, before the completing commit. An upload without
+   bytes is a record and nothing else.
 2. Only a lease changes an upload. Every commit is checked against its token in the step that writes it, every write
    against its deadline, and the open file is locked.
 3. An event is born in the same atomic step as the change it tells of.
@@ -87,19 +88,13 @@ class Engine:
             concat=create.concat,
         )
         upload, room = upload.admit(Append(upload.id, 0, body_length=create.body_length), now, self.limits)
-        await self._storage.create(upload)
-        async with AsyncExitStack() as stack:
-            try:
-                if create.body_length == 0:
-                    # "Such an upload is immediately complete after its creation" (Creation, POST, on a length of 0)
-                    await self._ledger.create(upload, event=self._finished(upload, request))
-                    return upload
-                lease = await stack.enter_async_context(self._leases.hold_new(upload))
-            except Unavailable:
-                # It may be recorded all the same. An unfinished one nobody has heard of: no client, no receiver.
-                if not upload.is_complete:
-                    await self._storage.remove(upload.id)
-                raise
+        if create.body_length == 0:
+            if upload.is_complete:
+                # "Such an upload is immediately complete after its creation" (Creation, POST, on a length of 0)
+                await self._storage.concatenate(upload, ())
+            await self._ledger.create(upload, event=self._finished(upload, request))
+            return upload
+        async with self._leases.hold_new(upload) as lease:
             return await self._receive(lease, upload, room, body, create.checksum, request)
 
     async def concatenate(self, create: Create, request: Request) -> Upload:

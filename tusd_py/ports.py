@@ -174,33 +174,31 @@ class Writer(Sink, Protocol):
         """Call this after every write."""
 
     async def flush(self) -> int:
-        """Return the offset below which every byte survives a crash, in bytes."""
+        """Return the offset below which every byte survives a crash, in bytes; the sidecar tells it too."""
 
-    async def finish(self, length: int) -> None:
-        """Cut off everything behind length and make the rest survive a crash."""
+    async def finish(self) -> None:
+        """flush(), and cut off what lies behind the last byte of a complete upload; then let the file go."""
 
     async def close(self) -> None:
-        """Wait for the write that is under way, then let the file go."""
-
-    async def note(self, upload: Upload) -> None:
-        """Bring the sidecar up to what was recorded; also after close(). It may be late: it tells what is safe."""
+        """Wait for the write that is under way, then let the file go, if finish() did not."""
 
 
 class Storage(Protocol):
     """Where the bytes lie: one file an upload, and a sidecar that says whose bytes they are."""
 
-    async def create(self, upload: Upload) -> None:
-        """Make room for an upload. Raises StorageFull."""
-
     async def open(self, upload: Upload, guard: Callable[[], None]) -> Writer:
         """Return a writer at the upload's offset, or at less if the bytes before it are not there.
 
-        guard is called before every write and may raise. Raises UploadLocked when a former holder
-        still has the file, UploadNotFound when there is none.
+        guard is called before every write and may raise. Raises UploadLocked when a former holder still has the file,
+        UploadNotFound when there is none. There need be none at offset 0: the first write makes it, and raises
+        UploadLocked instead.
         """
 
     async def concatenate(self, upload: Upload, parts: Sequence[str]) -> None:
-        """Make a complete upload of the bytes of its parts, in order; they stay. Raises StorageFull, UploadNotFound."""
+        """Make a complete upload of the bytes of its parts, in order; they stay. Of no parts it has no bytes.
+
+        Raises StorageFull, UploadNotFound.
+        """
 
     async def remove(self, upload_id: str) -> None:
         """Free everything that belongs to the upload; it may be gone already."""

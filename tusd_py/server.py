@@ -136,13 +136,8 @@ class KernelBody(AsgiBody):
             return await super().move(sink, at_most)
         length = self._connection.length if at_most is None else min(at_most, self._connection.length)
         self.carried_by = "kernel"
-        moved = 0
-        if data := self._connection.arrived():
-            await sink.write([data])
-            moved = self.moved = len(data)
-            self.received_at = time.monotonic()
         with self._connection.socket() as sock:
-            moved += await self._splice(sock, pull, length - moved)
+            moved = await self._splice(sock, pull, self._connection.arrived(), length)
         if moved == self._connection.length:
             self.ended = True
             self._connection.ended()
@@ -159,12 +154,16 @@ class KernelBody(AsgiBody):
             self._wake()
             await self._looked.wait()
 
-    async def _splice(self, sock: socket.socket, pull: Pull, length: int) -> int:
-        """Move length bytes from the socket into the file; fewer when stop() is called. Raises BodyCutShort."""
+    async def _splice(self, sock: socket.socket, pull: Pull, arrived: bytes, length: int) -> int:
+        """Move length bytes into the file, those that have arrived and the rest from the socket; return how many.
+
+        They are fewer when stop() is called. Raises BodyCutShort.
+        """
         moved = 0
         try:
             while moved < length:
-                pumping = Pump(sock, length - moved)
+                pumping = Pump(sock, arrived, length - moved)
+                arrived = b""
                 moved_now = await pull(pumping.run)
                 moved += moved_now
                 self.moved += moved_now
@@ -209,16 +208,19 @@ class KernelBody(AsgiBody):
 class Pump:
     """One turn of a thread at one socket."""
 
-    def __init__(self, sock: socket.socket, at_most: int) -> None:
+    def __init__(self, sock: socket.socket, arrived: bytes, at_most: int) -> None:
         self.ended = False  # the client went away
         self._sock = sock
+        self._arrived = arrived  # read already, with the headers
         self._at_most = at_most
         self._low_water = random.randint(*LOW_WATER)
 
     def run(self, out: int, offset: int) -> int:
-        """Move what is there from the socket to offset in a file; return how many bytes. Raises OSError."""
+        """Move what is there to offset in a file; return how many bytes. Raises OSError."""
         reader, writer = pipe_of_thread()
         moved = 0
+        while moved < len(self._arrived):
+            moved += os.pwrite(out, self._arrived[moved:], offset + moved)
         turn_ends_at = time.monotonic() + TURN_S
         while moved < self._at_most and time.monotonic() < turn_ends_at:
             try:

@@ -102,14 +102,9 @@ class Transfer:
         # "The new offset MUST be the sum of the offset before the `PATCH` request and the number of bytes received and
         # processed or stored during the current `PATCH` request." (Core, PATCH)
         upload = self._upload.at(self._writer.offset, expires_at=self._expires_at())
-        if upload.is_complete:
-            await self._writer.finish(upload.offset)
-        else:
-            await self._writer.flush()
         # The file is let go before the lease: whoever gets the lease must find the file free.
-        await self._writer.close()
+        await self._writer.finish()
         await self._lease.commit(upload, event=finished(upload), release=True)
-        await self._writer.note(upload)
 
     async def _checkpoints(self) -> None:
         """Commit the offset by bytes, by seconds and on request, until the body has ended or has to."""
@@ -148,9 +143,7 @@ class Transfer:
         offset = await self._writer.flush()
         # The last byte is recorded by the last commit alone: the event is born with it.
         if offset != self._upload.length:
-            upload = self._upload.at(offset, expires_at=self._expires_at())
-            await self._lease.commit(upload)
-            await self._writer.note(upload)
+            await self._lease.commit(self._upload.at(offset, expires_at=self._expires_at()))
 
     def _must_yield(self) -> bool:
         """Whether somebody wants to change the upload, or asks for its offset while the client is silent."""

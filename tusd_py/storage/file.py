@@ -20,7 +20,7 @@ from ..protocol.fields import is_upload_id
 from ..protocol.fileinfo import build_sidecar, parse_sidecar
 from ..protocol.refusals import StorageFull
 from ..protocol.upload import Upload
-from .posix import copy_all, cut_to, is_stray, open_file, remove, rewrite, size_of, write_at, write_sidecar
+from .posix import copy_all, is_stray, make_safe, open_file, remove, size_of, write_at, write_sidecar
 
 THREADS = 16  # a few stuck writes leave room for the others
 SMALL = 64 * 1024  # bytes; not worth a turn of a thread of their own
@@ -40,23 +40,15 @@ class FileStorage:
         locking: the open file of an upload is locked against other writers, on this host and on others.
         """
         self._folder = folder.resolve()
-        self._durable = durable
-        self._locking = locking
+        self.durable = durable
+        self.locking = locking
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tusd_py-storage")
 
-    async def create(self, upload: Upload) -> None:
-        path, sidecar = self.path(upload.id), self._sidecar(upload.id)
-        text = build_sidecar(upload, self.describe(upload.id))
-
-        def call() -> None:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o660))
-            write_sidecar(sidecar, text, durable=self._durable)
-
-        await self._run(call)
-
     async def open(self, upload: Upload, guard: Callable[[], None]) -> "FileWriter":
-        fd, size = await self._run(lambda: open_file(self.path(upload.id), locking=self._locking))
         offset = upload.offset
+        if offset == 0:  # most uploads are one PATCH: all that their files need is one turn of a thread, at its end
+            return FileWriter(self, upload, None, offset, guard)
+        fd, size = await self._run(lambda: open_file(self.path(upload.id), locking=self.locking))
         if size < offset:
             try:
                 await asyncio.sleep(SECOND_LOOK_S)
@@ -64,15 +56,14 @@ class FileStorage:
             except BaseException:
                 os.close(fd)
                 raise
-        return FileWriter(self, fd, offset, guard, durable=self._durable)
+        return FileWriter(self, upload, fd, offset, guard)
 
     async def concatenate(self, upload: Upload, parts: Sequence[str]) -> None:
         target, sources = self.path(upload.id), [self.path(part) for part in parts]
-        sidecar, text = self._sidecar(upload.id), build_sidecar(upload, self.describe(upload.id))
 
         def call() -> None:
-            copy_all(target, sources, upload.offset, durable=self._durable)
-            write_sidecar(sidecar, text, durable=self._durable)
+            copy_all(target, sources, upload.offset, durable=self.durable)
+            self.note(upload, new=True, durable=self.durable)
 
         await self._run(call)
 
@@ -111,17 +102,17 @@ class FileStorage:
         before = time.time() - older_than_s
         return await self._run(lambda: is_stray(self.path(upload_id), self._sidecar(upload_id), before))
 
-    async def note(self, upload: Upload) -> None:
-        """Bring the sidecar up to what was recorded."""
-        text = build_sidecar(upload, self.describe(upload.id))
-        await self._run(lambda: rewrite(self._sidecar(upload.id), text.encode()))
-
     def close(self) -> None:
         """Wait for the calls that are under way and end the threads."""
         self._pool.shutdown()
 
     def _sidecar(self, upload_id: str) -> Path:
         return self._folder / f"{upload_id}.info"
+
+    def note(self, upload: Upload, *, new: bool, durable: bool) -> None:
+        """Write the sidecar, or bring it up to date. Blocks."""
+        text = build_sidecar(upload, self.describe(upload.id))
+        write_sidecar(self._sidecar(upload.id), text.encode(), new=new, durable=durable)
 
     async def _run(self, call: Callable[[], T]) -> T:
         try:
@@ -131,26 +122,20 @@ class FileStorage:
 
 
 class FileWriter:
-    """ports.Writer on one open and locked file."""
+    """ports.Writer on one locked file, which is opened, at offset 0, by the first call that needs it."""
 
     def __init__(
-        self,
-        storage: FileStorage,
-        fd: int,
-        offset: int,
-        guard: Callable[[], None],
-        *,
-        durable: bool,
+        self, storage: FileStorage, upload: Upload, fd: int | None, offset: int, guard: Callable[[], None]
     ) -> None:
         self.offset = offset
         self._storage = storage
+        self._upload = upload
         self._fd = fd
         self._guard = guard
         self._grown: Callable[[], None] | None = None
-        self._durable = durable
         self._held: list[bytes] = []  # the last pieces, not written yet; they end at offset
+        self._is_noted = upload.offset > 0  # by a sidecar that survives a host's crash
         self._under_way: set[asyncio.Future[Any]] = set()
-        self._closed = False
 
     async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
         self._guard()
@@ -158,7 +143,7 @@ class FileWriter:
         if last and length <= SMALL:
             self._held = pieces  # one turn of a thread for them and for the flush behind them
         else:
-            await self._call(lambda: write_at(self._fd, pieces, offset))
+            await self._call(lambda: write_at(self._begun(), pieces, offset))
         self.offset = offset + length
         if self._grown:
             self._grown()
@@ -171,7 +156,7 @@ class FileWriter:
         """
         self._guard()
         offset = self.offset
-        moved = await self._call(lambda: pump(self._fd, offset))
+        moved = await self._call(lambda: pump(self._begun(), offset))
         self.offset = offset + moved
         if moved and self._grown:
             self._grown()
@@ -181,38 +166,69 @@ class FileWriter:
         self._grown = call
 
     async def flush(self) -> int:
-        offset = self.offset
-        if self._durable:
-            await self._behind_held(lambda: os.fdatasync(self._fd))
-        elif self._held:
-            await self._behind_held(lambda: None)
-        return offset
+        upload = self._upload.at(self.offset, expires_at=None)
+        if self._fd is not None or self._held:  # else there is nothing, or the first write is under way
+            await self._behind_held(lambda fd: self._make_safe(fd, upload, cut=False))
+        return upload.offset
 
-    async def finish(self, length: int) -> None:
+    async def finish(self) -> None:
         self._guard()
-        await self._behind_held(lambda: cut_to(self._fd, length, durable=self._durable))
+        upload = self._upload.at(self.offset, expires_at=None)
+        if self._fd is None and not self._held and not upload.is_complete:
+            return
+
+        def last(fd: int) -> None:
+            self._make_safe(fd, upload, cut=upload.is_complete)
+            self._let_go()
+
+        await self._behind_held(last)
 
     async def close(self) -> None:
-        if self._closed:
-            return
-        self._closed = True
         # A descriptor that is closed under a running write would be reused, and the bytes land in another upload.
         for running in list(self._under_way):
             await settled(running)
-        os.close(self._fd)  # the lock goes with it
+        if self._fd is not None:
+            await self._call(self._let_go)  # on NFS it waits for what was written
 
-    async def note(self, upload: Upload) -> None:
-        await self._storage.note(upload)
+    # In a thread, one at a time as long as the file is not open
 
-    async def _behind_held(self, call: Callable[[], None]) -> None:
+    def _file(self) -> int:
+        """Return the open and locked file."""
+        if self._fd is None:
+            path = self._storage.path(self._upload.id)
+            self._fd, _ = open_file(path, locking=self._storage.locking, create=True)
+            self._guard()  # whoever was frozen before the lock leaves no sidecar to his successor
+        return self._fd
+
+    def _begun(self) -> int:
+        """Return the open and locked file of a body that is longer: its sidecar comes first, while there is room."""
+        is_open = self._fd is not None
+        fd = self._file()
+        if not is_open:
+            self._storage.note(self._upload, new=True, durable=False)
+        return fd
+
+    def _make_safe(self, fd: int, upload: Upload, *, cut: bool) -> None:
+        make_safe(fd, upload.offset if cut else None, durable=self._storage.durable)
+        # Not before the bytes are safe; before the record, for whoever recovers it may believe this.
+        self._storage.note(upload, new=not self._is_noted, durable=self._storage.durable)
+        self._is_noted = True
+
+    def _let_go(self) -> None:
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            os.close(fd)  # the lock goes with it
+
+    async def _behind_held(self, call: Callable[[int], None]) -> None:
         """Write what is held, then call, both in one turn of a thread. Raises StorageFull, with nothing more held."""
         held, self._held = self._held, []
         offset = self.offset - sum(map(len, held))
 
         def run() -> None:
+            fd = self._file()
             if held:
-                write_at(self._fd, held, offset)
-            call()
+                write_at(fd, held, offset)
+            call(fd)
 
         try:
             await self._call(run)

@@ -17,13 +17,13 @@ COPY_BYTES = 256 * 1024 * 1024  # a call that shares blocks takes no longer for 
 _WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
-def open_file(path: Path, *, locking: bool) -> tuple[int, int]:
+def open_file(path: Path, *, locking: bool, create: bool = False) -> tuple[int, int]:
     """Return a descriptor to write to, with the exclusive lock on the file, and the size of the file in bytes.
 
-    Raises UploadNotFound or UploadLocked.
+    Raises UploadNotFound, unless create makes it, or UploadLocked.
     """
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o660)
     except FileNotFoundError:
         raise gone(path) from None
     try:
@@ -57,19 +57,23 @@ def check_locks(folder: Path) -> None:
         trial.unlink(missing_ok=True)
 
 
-def write_sidecar(path: Path, text: str, *, durable: bool) -> None:
-    """Write a new sidecar, with blanks at its end to grow in place; durable: it and all names survive a host's crash.
+def write_sidecar(path: Path, text: bytes, *, new: bool, durable: bool) -> None:
+    """Write the text of a sidecar in place; one write does it, so that whoever reads sees the old text or the new one.
 
-    Until the record is made nobody believes it, so that a crash over it leaves a stray. Raises OSError.
+    A new one ends in blanks, for its numbers to grow; durable: it and the names of both files survive a host's crash.
+    One that is not new and was removed does not come back. Raises OSError.
     """
-    fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o660)
     try:
-        os.write(fd, text.encode().ljust(len(text) + SPARE))
-        if durable:
+        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | (os.O_CREAT if new else 0), 0o660)
+    except FileNotFoundError:
+        return
+    try:
+        os.pwrite(fd, text.ljust(max(os.fstat(fd).st_size, len(text) + SPARE if new else 0)), 0)
+        if new and durable:
             os.fdatasync(fd)
     finally:
         os.close(fd)
-    if durable:
+    if new and durable:
         sync_folder(path.parent)
 
 
@@ -97,12 +101,14 @@ def write_at(fd: int, pieces: list[bytes], offset: int) -> None:
             done += os.pwrite(fd, rest[done:], offset + done)
 
 
-def cut_to(fd: int, length: int, *, durable: bool) -> None:
-    """Drop what a former holder may have left behind length, and make the rest safe. Raises OSError."""
-    if os.fstat(fd).st_size != length:
+def make_safe(fd: int, length: int | None, *, durable: bool) -> None:
+    """Drop what a former holder may have left behind length, if given, and make the rest safe. Raises OSError."""
+    sync = os.fdatasync
+    if length is not None and os.fstat(fd).st_size != length:
         os.ftruncate(fd, length)
+        sync = os.fsync  # fdatasync need not keep a size that shrank
     if durable:
-        os.fsync(fd)  # fdatasync need not keep a size that shrank
+        sync(fd)
 
 
 def copy_all(target: Path, sources: Sequence[Path], length: int, *, durable: bool) -> None:
@@ -148,28 +154,13 @@ def copy_some(fd: int, out: int) -> int:
 def is_stray(path: Path, sidecar: Path, before: float) -> bool:
     """Return whether the files are older than before (Unix seconds) and nothing is in them. Raises OSError.
 
-    A sidecar is there before a record is, and bytes come after both: what lacks one of them never was an upload.
+    Both are there before a record tells of bytes: what lacks one of them was never acknowledged to anybody.
     """
     try:
         found = path.stat()
     except FileNotFoundError:
         return sidecar.stat().st_mtime < before
     return found.st_mtime < before and (found.st_size == 0 or not sidecar.exists())
-
-
-def rewrite(path: Path, text: bytes) -> None:
-    """Replace the text of a file in place, if it is still there: one that was removed does not come back.
-
-    The text ends in blanks as before, so that one write does it: whoever reads sees the old text or the new one.
-    """
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        os.pwrite(fd, text.ljust(os.fstat(fd).st_size), 0)
-    finally:
-        os.close(fd)
 
 
 def size_of(path: Path) -> int:
