@@ -31,6 +31,9 @@ class Lease:
         self._deadline = taken_at + ttl_s  # monotonic seconds, counted from before the ledger was asked
         self._on_wanted: Callable[[], None] | None = None
         self._away: Unavailable | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        # Most leases end before they need to be renewed: a timer costs less than a task.
+        self._timer = asyncio.get_running_loop().call_later(ttl_s / 3, self._begin_to_keep)
 
     def check(self) -> None:
         """Raise LeaseLost once the lease may be somebody else's; Unavailable if that is for the ledger's absence."""
@@ -81,27 +84,31 @@ class Lease:
             if self._on_wanted:
                 self._on_wanted()
 
+    def _begin_to_keep(self) -> None:
+        self._keeping = asyncio.create_task(self._keep())
+
     async def _keep(self) -> None:
         """Renew three times in every ttl until cancelled, or until the lease is lost."""
         while True:
-            await asyncio.sleep(self._ttl_s / 3)
-            if time.monotonic() < self._deadline - self._ttl_s * 2 / 3:
-                continue  # a commit has renewed it meanwhile
             asked_at = time.monotonic()
-            try:
-                signal = await self._ledger.renew(self.upload.id, self._token, self._ttl_s)
-            except Unavailable as exc:
-                self._away = exc
-                continue
-            except LeaseLost:
-                self._deadline = asked_at  # check() says so to whoever writes next
-                self._ask(Signal.YIELD)
-                return
-            self._renewed(asked_at)
-            if signal:
-                self._ask(signal)
+            if asked_at >= self._deadline - self._ttl_s * 2 / 3:  # otherwise a commit has renewed it meanwhile
+                try:
+                    signal = await self._ledger.renew(self.upload.id, self._token, self._ttl_s)
+                    self._renewed(asked_at)
+                    if signal:
+                        self._ask(signal)
+                except Unavailable as exc:
+                    self._away = exc
+                except LeaseLost:
+                    self._deadline = asked_at  # check() says so to whoever writes next
+                    self._ask(Signal.YIELD)
+                    return
+            await asyncio.sleep(self._ttl_s / 3)
 
     async def _let_go(self) -> None:
+        self._timer.cancel()
+        if self._keeping:
+            self._keeping.cancel()
         if not self.released:
             # Whoever waits finds the lease run out if the ledger is away just now.
             with suppress(Unavailable):
@@ -147,12 +154,10 @@ class Leases:
     async def _kept(self, upload: Upload, token: str, asked_at: float) -> AsyncIterator[Lease]:
         lease = Lease(self._ledger, upload, token, self.ttl_s, asked_at)
         unwatch = self._ledger.watch(upload.id, lease._ask)
-        keeping = asyncio.create_task(lease._keep())
         try:
             yield lease
         finally:
             unwatch()
-            keeping.cancel()
             await lease._let_go()
 
     async def settled(self, upload_id: str) -> Upload:

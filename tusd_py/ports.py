@@ -171,7 +171,7 @@ class Writer(Sink, Protocol):
     offset: int  # bytes; where the next byte goes
 
     def when_grown(self, call: Callable[[], None]) -> None:
-        """Call this after every write."""
+        """Call this after every write but the last."""
 
     async def flush(self) -> int:
         """Return the offset below which every byte survives a crash, in bytes; the sidecar tells it too."""

@@ -49,10 +49,12 @@ class Transfer:
         self._checksum = checksum
         self._pace = pace
         self._expires_at = expires_at  # of an upload that has just received bytes, in Unix seconds
+        self._began_at = time.monotonic()
         self._wake = asyncio.Event()  # set after every write, at every wish, and at the end
         self._done = False
-        writer.when_grown(self._wake.set)
-        lease.when_wanted(self._wake.set)
+        self._checkpointing: asyncio.Task[None] | None = None  # most bodies are small and over before they need it
+        writer.when_grown(self._look)
+        lease.when_wanted(self._look)
 
     async def run(self, room: int | None, finished: Finished) -> Upload:
         """Receive at most room bytes (None: no limit), record them, let the upload go and return it as it is now.
@@ -65,7 +67,6 @@ class Transfer:
         """
         full: StorageFull | None = None
         sink = Digesting(self._writer, self._checksum.algorithm) if self._checksum else self._writer
-        checkpoints = asyncio.create_task(self._checkpoints())
         try:
             moved = await self._body.move(sink, room)
             if moved == room and await self._body.has_more():
@@ -76,8 +77,9 @@ class Transfer:
             full = exc
         finally:
             self._done = True
-            self._wake.set()
-            await checkpoints
+            if self._checkpointing:
+                self._wake.set()
+                await self._checkpointing
         if not isinstance(sink, Digesting) or (self._body.ended and not full and self._matches(sink)):
             await self._record(finished)
         if full:
@@ -106,29 +108,36 @@ class Transfer:
         await self._writer.finish()
         await self._lease.commit(upload, event=finished(upload), release=True)
 
+    def _look(self) -> None:
+        """Something has happened that may call for a checkpoint."""
+        self._wake.set()
+        if self._checkpointing is None and not self._done:
+            self._checkpointing = asyncio.create_task(self._checkpoints())
+
     async def _checkpoints(self) -> None:
         """Commit the offset by bytes, by seconds and on request, until the body has ended or has to."""
         try:
-            began_at = committed_at = time.monotonic()
-            committed = self._writer.offset
+            committed_at = self._began_at
+            committed = self._upload.offset
             # Many uploads that began together, after a restart, do not flush together.
             jitter = random.uniform(0.75, 1.25)
             while not self._done:
                 # The first pauses are short: a crash costs half of what the body brought, at most.
-                pause_s = jitter * min(self._pace.checkpoint_s, FIRST_PAUSE_S + committed_at - began_at)
+                pause_s = jitter * min(self._pace.checkpoint_s, FIRST_PAUSE_S + committed_at - self._began_at)
+                grown = self._writer.offset > committed
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause_s)
+                    async with asyncio.timeout(committed_at + pause_s - time.monotonic() if grown else None):
+                        await self._wake.wait()
                 self._wake.clear()
                 if self._lease.wanted:
                     await self._body.hurry()
                 if self._must_yield():
                     self._body.stop()
                     return
-                now = time.monotonic()
-                grown = self._writer.offset - committed
-                due = grown >= self._pace.checkpoint_bytes or (grown and now - committed_at >= pause_s)
-                if (due or self._lease.wanted) and not self._done:
-                    committed_at, committed = now, self._writer.offset
+                now, offset = time.monotonic(), self._writer.offset
+                due = offset > committed and now - committed_at >= pause_s
+                if (due or offset - committed >= self._pace.checkpoint_bytes or self._lease.wanted) and not self._done:
+                    committed_at, committed = now, offset
                     await self._checkpoint()
         except BaseException:
             self._body.stop()  # what would come now could not be recorded

@@ -23,6 +23,7 @@ from ..protocol.upload import Upload
 from .posix import copy_all, is_stray, make_safe, open_file, remove, size_of, write_at, write_sidecar
 
 THREADS = 16  # a few stuck writes leave room for the others
+SIDECAR = ".info"
 SMALL = 64 * 1024  # bytes; not worth a turn of a thread of their own
 SECOND_LOOK_S = 0.2  # a network file system may show an old size for a moment after another client's write
 
@@ -74,11 +75,8 @@ class FileStorage:
         return self._folder / upload_id
 
     def describe(self, upload_id: str) -> Mapping[str, str]:
-        return {
-            "Type": "filestore",  # tusd's name for it
-            "Path": str(self.path(upload_id)),
-            "InfoPath": str(self._sidecar(upload_id)),
-        }
+        path = str(self.path(upload_id))
+        return {"Type": "filestore", "Path": path, "InfoPath": path + SIDECAR}
 
     async def ids(self) -> list[str]:
         names = await self._run(lambda: os.listdir(self._folder))
@@ -107,7 +105,7 @@ class FileStorage:
         self._pool.shutdown()
 
     def _sidecar(self, upload_id: str) -> Path:
-        return self._folder / f"{upload_id}.info"
+        return self._folder / (upload_id + SIDECAR)
 
     def note(self, upload: Upload, *, new: bool, durable: bool) -> None:
         """Write the sidecar, or bring it up to date. Blocks."""
@@ -145,7 +143,7 @@ class FileWriter:
         else:
             await self._call(lambda: write_at(self._begun(), pieces, offset))
         self.offset = offset + length
-        if self._grown:
+        if self._grown and not last:
             self._grown()
 
     async def pull(self, pump: Callable[[int, int], int]) -> int:
