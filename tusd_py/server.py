@@ -127,6 +127,7 @@ class KernelBody(AsgiBody):
     def __init__(self, connection: Connection, receive: Receive, length: int | None, read_timeout_s: float) -> None:
         super().__init__(receive, length, read_timeout_s)
         self._connection = connection
+        self._splicing = False
         self._waiting: asyncio.Future[None] | None = None  # for the socket
         self._looked = asyncio.Event()  # at the socket, since hurry() was called
 
@@ -149,10 +150,10 @@ class KernelBody(AsgiBody):
 
     async def hurry(self) -> None:
         await super().hurry()  # of a small body
-        if self._waiting:
+        if self._splicing:
             self._looked.clear()
             self._wake()
-            await self._looked.wait()
+            await self._looked.wait()  # for a turn that is under way, too: a disk that hangs is no silent client
 
     async def _splice(self, sock: socket.socket, pull: Pull, arrived: bytes, length: int) -> int:
         """Move length bytes into the file, those that have arrived and the rest from the socket; return how many.
@@ -160,6 +161,7 @@ class KernelBody(AsgiBody):
         They are fewer when stop() is called. Raises BodyCutShort.
         """
         pump = Pump(sock, arrived, length)
+        self._splicing = True
         try:
             while pump.left:
                 moved = await pull(pump.run)
@@ -174,6 +176,7 @@ class KernelBody(AsgiBody):
                 if pump.left:
                     await self._readable(sock)
         finally:
+            self._splicing = False
             self._looked.set()
             set_low_water(sock, 1)  # the next request may be shorter
         return length - pump.left

@@ -1,0 +1,100 @@
+"""A disk that hangs under one upload: the others go on, and it goes on itself when the disk does."""
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import tus
+from tests.processes import eventually, running_server
+
+MIB = 1024 * 1024
+SOURCE = os.urandom(2 * MIB)
+
+
+class Disk:
+    """An ext4 file system of its own, which can be made to hang."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._frozen = False
+
+    def freeze(self) -> None:
+        """Let every write wait."""
+        subprocess.run(["fsfreeze", "--freeze", str(self.folder)], check=True)
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Let them go on, if they wait."""
+        if self._frozen:
+            subprocess.run(["fsfreeze", "--unfreeze", str(self.folder)], check=True)
+            self._frozen = False
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A disk of 32 MiB, thawed at the end whatever happened."""
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+    disk = Disk(folder)
+    try:
+        yield disk
+    finally:
+        disk.thaw()
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("body", ["carried by the kernel", "through Python", "small"])
+def test_one_stuck_write_stops_nobody_else(disk: Disk, tmp_path: Path, body: str) -> None:
+    source = SOURCE[:1000] if body == "small" else SOURCE
+    chunks = iter([source]) if body == "through Python" else source  # an iterator goes in chunked coding
+    with running_server(tmp_path, "--lease-wait", "1") as server:
+        stuck, file = tus.create(server.url, len(source)), disk.folder / "stuck"
+        file.touch()
+        (tmp_path / "uploads" / tus.upload_id(stuck)).symlink_to(file)
+        answers: list[httpx.Response] = []
+        disk.freeze()
+        patching = threading.Thread(target=lambda: answers.append(patch(stuck, chunks)))
+        patching.start()
+        try:
+            eventually(lambda: is_in_a_write(server.process.pid), what="a thread hangs in the disk")
+            for _ in range(20):
+                url, began_at = tus.create(server.url, len(SOURCE)), time.monotonic()
+
+                assert 204 == tus.patch(url, 0, SOURCE).status_code
+                assert len(SOURCE) == tus.offset_of(url)
+                assert time.monotonic() - began_at < 5  # a tenth of a second where the machine does nothing else
+
+            assert [] == answers
+            assert 423 == tus.head(stuck).status_code
+        finally:
+            disk.thaw()
+            patching.join(30)
+
+        assert [204] == [answer.status_code for answer in answers]
+        assert source == file.read_bytes()
+        assert len(source) == tus.offset_of(stuck)
+
+
+def patch(url: str, content: bytes | Iterator[bytes]) -> httpx.Response:
+    """Send the whole body, and wait for the answer as long as the disk may hang."""
+    return httpx.patch(url, content=content, headers={**tus.BYTES, "Upload-Offset": "0"}, timeout=60)
+
+
+def is_in_a_write(pid: int) -> bool:
+    """Return whether a thread of the process sleeps and cannot be interrupted."""
+    return any(state(thread) == "D" for thread in Path(f"/proc/{pid}/task").iterdir())
+
+
+def state(thread: Path) -> str:
+    """Return the state of a thread, as R, S or D."""
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
