@@ -133,7 +133,7 @@ class Redis:
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._options = options
         self._folder = folder
-        self._binary = binary or redis_binary()
+        self.binary = binary or redis_binary()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -146,7 +146,7 @@ class Redis:
     def command(self) -> list[str]:
         """Return the command line."""
         return [
-            *(str(self._binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
+            *(str(self.binary), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
             *("--save", "", "--appendonly", "yes", "--appendfsync", "always", *self._options),
         ]
 

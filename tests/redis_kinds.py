@@ -7,7 +7,7 @@ from pathlib import Path
 
 import redis
 
-from tests.processes import Redis, eventually, free_port, lasting_port, redis_binary, running_redis
+from tests.processes import Redis, eventually, free_port, lasting_port, running_redis
 
 SLOTS = 16384
 MASTER = "uploads"
@@ -39,12 +39,12 @@ class Watched:
 
 
 @contextmanager
-def running_sentinels(folder: Path) -> Iterator[Watched]:
+def running_sentinels(folder: Path, binary: Path | None = None) -> Iterator[Watched]:
     """A master, a replica and three Sentinels for the length of the block."""
     with ExitStack() as stack:
-        master = stack.enter_context(running_redis(folder / "master"))
+        master = stack.enter_context(running_redis(folder / "master", binary))
         options = ("--replicaof", f"127.0.0.1 {master.port}", "--repl-diskless-sync-delay", "0")
-        replica = stack.enter_context(running_redis(folder / "replica", options=options))
+        replica = stack.enter_context(running_redis(folder / "replica", binary, options))
         sentinels = []
         for n in range(3):
             config = folder / f"sentinel-{n}.conf"
@@ -53,7 +53,7 @@ def running_sentinels(folder: Path) -> Iterator[Watched]:
                 f"sentinel down-after-milliseconds {MASTER} 1000\n"
                 f"sentinel failover-timeout {MASTER} 3000\n"
             )
-            sentinel = Sentinel(config, folder / f"sentinel-{n}")
+            sentinel = Sentinel(config, folder / f"sentinel-{n}", binary)
             sentinel.start()
             stack.callback(sentinel.end)
             sentinels.append(sentinel)
@@ -66,13 +66,13 @@ def running_sentinels(folder: Path) -> Iterator[Watched]:
 class Sentinel(Redis):
     """redis-server --sentinel, which rewrites its configuration."""
 
-    def __init__(self, config: Path, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, config: Path, folder: Path, binary: Path | None) -> None:
+        super().__init__(folder, binary)
         self._config = config
 
     def command(self) -> list[str]:
         address = ("--port", str(self.port), "--bind", "127.0.0.1")
-        return [str(redis_binary()), str(self._config), "--sentinel", *address]
+        return [str(self.binary), str(self._config), "--sentinel", *address]
 
     def knows(self) -> bool:
         """Return whether it has found the two others and the replica."""

@@ -20,6 +20,7 @@ import redis
 import trustme
 
 from tests import tus
+from tests.conftest import VALKEY
 from tests.processes import Redis, Server, eventually, running_redis, running_server
 from tests.proxy import Mode, Proxy, running_proxy
 from tests.receiver import receiving
@@ -83,10 +84,14 @@ def test_a_failover_of_sentinels_costs_waiting_and_nothing_else(tmp_path: Path) 
     assert sha256_of(source) == stored(tmp_path, url)
 
 
-def test_a_completion_waits_for_the_replicas_it_was_told_to(tmp_path: Path) -> None:
-    """--redis-wait-replicas 1: without the replica the last PATCH is 503, with it again the upload is finished once."""
+@pytest.mark.parametrize("binary", [None, VALKEY], ids=["redis", "valkey"])
+def test_a_completion_waits_for_the_replicas_it_was_told_to(tmp_path: Path, binary: Path | None) -> None:
+    """--redis-wait-replicas 1: without the replica the last PATCH is 503, with it again the upload is finished once.
+
+    Where the server has WAITAOF, which came with Redis 7.2, the replica has it on its disk by then.
+    """
     source = os.urandom(MIB)
-    with running_sentinels(tmp_path / "redis") as watched, receiving() as receiver:
+    with running_sentinels(tmp_path / "redis", binary) as watched, receiving() as receiver:
         flags = ("--redis-url", watched.url, "--redis-wait-replicas", "1", "--webhook-url", receiver.url)
         with running_server(tmp_path, *flags, *SECRET, *LEASE) as server:
             first = tus.create(server.url, len(source))
@@ -104,6 +109,12 @@ def test_a_completion_waits_for_the_replicas_it_was_told_to(tmp_path: Path) -> N
             assert len(source) == eventually(lambda: tus.offset_of(second))
 
             eventually(lambda: len(receiver.received) == 2, what="both callbacks")
+            with redis.Redis(port=watched.master.port) as client:
+                version = client.info("server")["redis_version"].split(".")
+                calls = client.info("commandstats")
+
+            assert ([int(part) for part in version] >= [7, 2]) == ("cmdstat_waitaof" in calls)
+            assert "cmdstat_wait" in calls
     told = {headers["webhook-id"] for headers, _ in receiver.received}
 
     assert {f"post-finish-{tus.upload_id(url)}" for url in (first, second)} == told
