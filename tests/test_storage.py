@@ -90,6 +90,17 @@ async def test_a_second_writer_is_locked_out_until_the_first_has_closed(storage:
     assert b"0" == storage.path(UPLOAD.id).read_bytes()
 
 
+async def test_whoever_is_cancelled_while_a_file_opens_leaves_no_lock(storage: FileStorage) -> None:
+    await written(storage, b"0")
+    opening = asyncio.create_task(storage.open(UPLOAD.at(1, expires_at=None), nothing))
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    await (await storage.open(UPLOAD.at(1, expires_at=None), nothing)).close()
+
+
 async def test_no_write_after_the_lease_has_run_out(storage: FileStorage, tmp_path: Path) -> None:
     def guard() -> None:
         raise LeaseLost

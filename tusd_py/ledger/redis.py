@@ -30,6 +30,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 from ..ports import Delivery, Event, Held, Sight, Signal, Watcher
 from ..protocol.refusals import Unavailable
 from ..protocol.upload import Upload
+from .connections import TIMEOUT_S, Connections
 from .scripts import (
     delivery_of,
     expiry_of,
@@ -41,7 +42,7 @@ from .scripts import (
     texts_of,
     upload_of,
 )
-from .servers import TIMEOUT_S, Client
+from .servers import Client, retry
 from .watchers import Watchers
 
 CONNECTIONS = 64  # commands at a time; callers beyond that wait for their turn
@@ -85,6 +86,8 @@ class RedisLedger:
     def __init__(self, client: Client, *, shards: int = 1, wait_replicas: int = 0, name: str = "") -> None:
         """wait_replicas must have a completing commit before it counts; name keeps ledgers on one server apart."""
         self._client = client
+        # A Cluster's client has to find the right node for every command; the others need a connection.
+        self._lines = None if isinstance(client, RedisCluster) else Connections(client.connection_pool, retry())
         self._shards = [Shard.named(f"{name}{number}") for number in range(shards)]
         self._channel = f"tusd:{name}signals"
         self._wait_replicas = wait_replicas
@@ -101,6 +104,8 @@ class RedisLedger:
         while self._listening and not self._listening.done():
             self._listening.cancel()  # more than once: redis-py swallows one that meets it while it connects
             await asyncio.wait([self._listening], timeout=0.1)
+        if self._lines:
+            await self._lines.close()
         await self._client.aclose()
 
     # Ledger
@@ -218,7 +223,7 @@ class RedisLedger:
 
     async def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Any], *, wait: bool = False) -> Any:
         script, sha1 = self._scripts[name]
-        ask = self._ask_and_wait if wait and self._wait_replicas else self._client.execute_command
+        ask = self._ask_and_wait if wait and self._wait_replicas else (self._lines or self._client).execute_command
         try:
             return await self._asked(ask("EVALSHA", sha1, len(keys), *keys, *arguments))
         except NoScriptError:  # a new server, a failover, SCRIPT FLUSH; EVAL leaves the script there

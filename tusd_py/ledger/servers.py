@@ -17,12 +17,12 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
-from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as Disconnected
+
+from .connections import TIMEOUT_S
 
 Client: TypeAlias = "redis.asyncio.Redis | redis.asyncio.RedisCluster"
 
-TIMEOUT_S = 3.0  # for one answer; a script takes well under a millisecond
 RETRIES = 3  # of a connection that broke; with RETRY_CAP_S under a second: no request hangs on a server that is away
 RETRY_BASE_S, RETRY_CAP_S = 0.05, 0.5
 
@@ -35,7 +35,7 @@ def connect(url: str) -> Client:
     scheme, plus, kind = urlsplit(url).scheme.partition("+")
     if not plus:
         pool = redis.asyncio.ConnectionPool.from_url(url, **options(), retry=retry())
-        return redis.asyncio.Redis.from_pool(packing(pool))  # the client closes it
+        return redis.asyncio.Redis.from_pool(pool)  # the client closes it
     addresses, shared, path = read(url.replace(plus + kind, "", 1))
     if kind == "sentinel":
         name, _, db = path.partition("/")
@@ -48,7 +48,6 @@ def connect(url: str) -> Client:
         }
         sentinel = Sentinel(addresses, sentinel_kwargs=options() | sentinel_options)  # type: ignore[no-untyped-call]
         master = sentinel.master_for(name, db=int(db or 0), retry=retry(), **options(), **shared)
-        packing(master.connection_pool)
         return master  # type: ignore[no-any-return]  # redis-py says Any
     if kind == "cluster":
         nodes = [ClusterNode(host, port) for host, port in addresses]
@@ -64,18 +63,6 @@ def options() -> dict[str, Any]:
         "protocol": 2,  # the shapes of answers depend on it
         "decode_responses": True,
     }
-
-
-def packing(pool: redis.asyncio.ConnectionPool) -> redis.asyncio.ConnectionPool:
-    """Return the pool, with connections that let hiredis pack commands as redis-py's blocking client does.
-
-    Its asyncio client has hiredis only read, and packs in Python, which takes a fifth of what a short script costs us.
-    """
-
-    pack = HiredisRespSerializer().pack
-    own = {"pack_command": lambda self, *command: pack(*command)}
-    pool.connection_class = type("PackingConnection", (pool.connection_class,), own)
-    return pool
 
 
 def retry() -> Retry:

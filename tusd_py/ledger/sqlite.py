@@ -10,7 +10,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import TypeVar
 from ..ports import Delivery, Event, Held, Sight, Signal, Watcher, WrongLedger
 from ..protocol.refusals import Unavailable
 from ..protocol.upload import Upload
+from ..threads import Threads
 from .rows import UPLOAD_COLUMNS, born, delivery_of, find, find_held, is_held, row_of, tell, upload_of
 from .watchers import Watchers
 
@@ -37,8 +37,8 @@ class SqliteLedger:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="tusd_py-sqlite")
-        self._reading = ThreadPoolExecutor(1, thread_name_prefix="tusd_py-sqlite-reading")
+        self._thread = Threads(1, "tusd_py-sqlite")
+        self._reading = Threads(1, "tusd_py-sqlite-reading")
         self._watchers = Watchers()
         self._wake = asyncio.Event()
         self._listening: asyncio.Task[None] | None = None
@@ -61,8 +61,8 @@ class SqliteLedger:
             await self._call(self._reader.close, self._reading)
         if self._connection:
             await self._call(self._connection.close)
-        self._reading.shutdown()
-        self._thread.shutdown()
+        self._reading.close()
+        self._thread.close()
 
     # Ledger
 
@@ -260,9 +260,9 @@ class SqliteLedger:
         db.row_factory = sqlite3.Row
         return db
 
-    async def _call(self, call: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
+    async def _call(self, call: Callable[[], T], thread: Threads | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(thread or self._thread, call)
+            return await (thread or self._thread).run(call)
         except sqlite3.OperationalError as exc:  # locked for too long, disk full, I/O error
             log.warning("SQLite: %s", exc)
             raise Unavailable("The upload ledger cannot be used just now; try again") from exc

@@ -9,7 +9,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +19,7 @@ from ..protocol.fields import is_upload_id
 from ..protocol.fileinfo import build_sidecar, parse_sidecar
 from ..protocol.refusals import StorageFull
 from ..protocol.upload import Upload
+from ..threads import Threads
 from .posix import copy_all, is_stray, make_safe, open_file, remove, size_of, write_at, write_sidecar
 
 THREADS = 16  # a few stuck writes leave room for the others
@@ -43,21 +43,17 @@ class FileStorage:
         self._folder = folder.resolve()
         self.durable = durable
         self.locking = locking
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="tusd_py-storage")
+        self._threads = Threads(THREADS, "tusd_py-storage")
 
     async def open(self, upload: Upload, guard: Callable[[], None]) -> "FileWriter":
-        offset = upload.offset
-        if offset == 0:  # most uploads are one PATCH: all that their files need is one turn of a thread, at its end
-            return FileWriter(self, upload, None, offset, guard)
-        fd, size = await self._run(lambda: open_file(self.path(upload.id), locking=self.locking))
-        if size < offset:
+        writer = FileWriter(self, upload, guard)
+        if upload.offset:  # at 0 there is nothing to look at, and one turn of a thread may do for the whole upload
             try:
-                await asyncio.sleep(SECOND_LOOK_S)
-                offset = min(offset, await self._run(lambda: size_of(self.path(upload.id))))
+                await writer.look()
             except BaseException:
-                os.close(fd)
+                await writer.close()
                 raise
-        return FileWriter(self, upload, fd, offset, guard)
+        return writer
 
     async def concatenate(self, upload: Upload, parts: Sequence[str]) -> None:
         target, sources = self.path(upload.id), [self.path(part) for part in parts]
@@ -66,10 +62,10 @@ class FileStorage:
             copy_all(target, sources, upload.offset, durable=self.durable)
             self.note(upload, new=True, durable=self.durable)
 
-        await self._run(call)
+        await self.run(call)
 
     async def remove(self, upload_id: str) -> None:
-        await self._run(lambda: remove(self.path(upload_id), self._sidecar(upload_id)))
+        await self.run(lambda: remove(self.path(upload_id), self._sidecar(upload_id)))
 
     def path(self, upload_id: str) -> Path:
         return self._folder / upload_id
@@ -79,16 +75,16 @@ class FileStorage:
         return {"Type": "filestore", "Path": path, "InfoPath": path + SIDECAR}
 
     async def ids(self) -> list[str]:
-        names = await self._run(lambda: os.listdir(self._folder))
+        names = await self.run(lambda: os.listdir(self._folder))
         return sorted({upload_id for name in names if is_upload_id(upload_id := name.partition(".")[0])})
 
     async def read(self, upload_id: str) -> Upload:
         sidecar = self._sidecar(upload_id)
         try:
-            async with aiofiles.open(sidecar, executor=self._pool) as file:
+            async with aiofiles.open(sidecar) as file:
                 text = await file.read()
                 changed_at = os.fstat(file.fileno()).st_mtime
-            size = await self._run(lambda: size_of(self.path(upload_id)))
+            size = await self.run(lambda: size_of(self.path(upload_id)))
         except FileNotFoundError as exc:
             raise ValueError(f"{exc.filename} is missing") from exc
         upload = parse_sidecar(text, size, changed_at)
@@ -98,11 +94,11 @@ class FileStorage:
 
     async def is_stray(self, upload_id: str, older_than_s: float) -> bool:
         before = time.time() - older_than_s
-        return await self._run(lambda: is_stray(self.path(upload_id), self._sidecar(upload_id), before))
+        return await self.run(lambda: is_stray(self.path(upload_id), self._sidecar(upload_id), before))
 
     def close(self) -> None:
         """Wait for the calls that are under way and end the threads."""
-        self._pool.shutdown()
+        self._threads.close()
 
     def _sidecar(self, upload_id: str) -> Path:
         return self._folder / (upload_id + SIDECAR)
@@ -112,28 +108,38 @@ class FileStorage:
         text = build_sidecar(upload, self.describe(upload.id))
         write_sidecar(self._sidecar(upload.id), text.encode(), new=new, durable=durable)
 
-    async def _run(self, call: Callable[[], T]) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._pool, call)
-        except OSError as exc:
-            raise no_room(exc) from exc
+    def run(self, call: Callable[[], T]) -> "asyncio.Future[T]":
+        """Return what call returns or raises, in a thread; StorageFull for the errors that mean it."""
+
+        def told() -> T:
+            try:
+                return call()
+            except OSError as exc:
+                raise no_room(exc) from exc
+
+        return self._threads.run(told)
 
 
 class FileWriter:
-    """ports.Writer on one locked file, which is opened, at offset 0, by the first call that needs it."""
+    """ports.Writer on one locked file, which is opened by the first call that needs it."""
 
-    def __init__(
-        self, storage: FileStorage, upload: Upload, fd: int | None, offset: int, guard: Callable[[], None]
-    ) -> None:
-        self.offset = offset
+    def __init__(self, storage: FileStorage, upload: Upload, guard: Callable[[], None]) -> None:
+        self.offset = upload.offset
         self._storage = storage
         self._upload = upload
-        self._fd = fd
+        self._fd: int | None = None
         self._guard = guard
         self._grown: Callable[[], None] | None = None
         self._held: list[bytes] = []  # the last pieces, not written yet; they end at offset
         self._is_noted = upload.offset > 0  # by a sidecar that survives a host's crash
         self._under_way: set[asyncio.Future[Any]] = set()
+
+    async def look(self) -> None:
+        """Take the offset back where the file is shorter. Raises UploadLocked, UploadNotFound."""
+        if await self._call(lambda: os.fstat(self._file()).st_size) < self.offset:
+            await asyncio.sleep(SECOND_LOOK_S)
+            size = await self._call(lambda: size_of(self._storage.path(self._upload.id)))
+            self.offset = min(self.offset, size)
 
     async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
         self._guard()
@@ -194,7 +200,7 @@ class FileWriter:
         """Return the open and locked file."""
         if self._fd is None:
             path = self._storage.path(self._upload.id)
-            self._fd, _ = open_file(path, locking=self._storage.locking, create=True)
+            self._fd = open_file(path, locking=self._storage.locking, create=self._upload.offset == 0)
             self._guard()  # whoever was frozen before the lock leaves no sidecar to his successor
         return self._fd
 
@@ -236,7 +242,7 @@ class FileWriter:
             raise
 
     async def _call(self, call: Callable[[], T]) -> T:
-        running = asyncio.ensure_future(self._storage._run(call))
+        running = self._storage.run(call)
         self._under_way.add(running)
         running.add_done_callback(self._under_way.discard)
         try:

@@ -17,8 +17,8 @@ COPY_BYTES = 256 * 1024 * 1024  # a call that shares blocks takes no longer for 
 _WHOLE_FILE = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 
-def open_file(path: Path, *, locking: bool, create: bool = False) -> tuple[int, int]:
-    """Return a descriptor to write to, with the exclusive lock on the file, and the size of the file in bytes.
+def open_file(path: Path, *, locking: bool, create: bool = False) -> int:
+    """Return a descriptor to write to, with the exclusive lock on the file.
 
     Raises UploadNotFound, unless create makes it, or UploadLocked.
     """
@@ -31,7 +31,7 @@ def open_file(path: Path, *, locking: bool, create: bool = False) -> tuple[int, 
             # An open-file-description lock belongs to this descriptor: other threads and processes are kept out alike,
             # and a holder that was frozen between its check and its write still has it.
             fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WHOLE_FILE)
-        return fd, os.fstat(fd).st_size
+        return fd
     except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by file system
         os.close(fd)
         raise UploadLocked(f"The file of the upload {path.name} is still open elsewhere; try again") from None
@@ -45,9 +45,9 @@ def check_locks(folder: Path) -> None:
     trial = folder / f".lock-trial-{os.getpid()}"
     try:
         trial.touch()
-        first, _ = open_file(trial, locking=True)
+        first = open_file(trial, locking=True)
         try:
-            os.close(open_file(trial, locking=True)[0])
+            os.close(open_file(trial, locking=True))
         except UploadLocked:
             return
         finally:
