@@ -277,6 +277,21 @@ async def test_the_sidecar_follows_what_is_safe_and_does_not_come_back(storage: 
     assert [] == await storage.ids()
 
 
+async def test_only_a_finish_tells_the_sidecar_that_an_upload_is_complete(storage: FileStorage) -> None:
+    """Behind the last byte of a flush the body may go on, and then it is not this upload's."""
+    writer = await storage.open(UPLOAD, nothing)
+    await writer.write([b"012345678"])
+    await writer.flush()
+    await writer.write([b"9"])
+
+    assert 10 == await writer.flush()
+    assert 9 == (await storage.read(UPLOAD.id)).offset
+
+    await writer.finish()
+
+    assert (await storage.read(UPLOAD.id)).is_complete
+
+
 async def test_a_sidecar_never_promises_bytes_that_are_not_there(storage: FileStorage) -> None:
     await written(storage, b"012345678")
     os.truncate(storage.path(UPLOAD.id), 3)

@@ -214,9 +214,11 @@ class FileWriter:
 
     def _make_safe(self, fd: int, upload: Upload, *, cut: bool) -> None:
         make_safe(fd, upload.offset if cut else None, durable=self._storage.durable)
-        # Not before the bytes are safe; before the record, for whoever recovers it may believe this.
-        self._storage.note(upload, new=not self._is_noted, durable=self._storage.durable)
-        self._is_noted = True
+        # Not before the bytes are safe; before the record, for whoever recovers it may believe this. That an upload is
+        # complete is for finish() to tell: the body may turn out to be too long.
+        if cut == upload.is_complete:
+            self._storage.note(upload, new=not self._is_noted, durable=self._storage.durable)
+            self._is_noted = True
 
     def _let_go(self) -> None:
         if self._fd is not None:
@@ -231,6 +233,7 @@ class FileWriter:
         def run() -> None:
             fd = self._file()
             if held:
+                self._guard()
                 write_at(fd, held, offset)
             call(fd)
 
