@@ -47,6 +47,7 @@ def main() -> None:
     found = [one for one in CONTENDERS if one.is_there() and given.only in one.name]
     print("not here:", ", ".join(one.name for one in CONTENDERS if not one.is_there()) or "none")
     results: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    stolen = stolen_s()
     with tempfile.TemporaryDirectory(dir=given.folder) as work, running_redis(Path(work) / "redis") as redis:
         file = Path(work) / "source"
         file.write_bytes(os.urandom(MIB) * given.mib)
@@ -63,7 +64,8 @@ def main() -> None:
         key: Measured(*(statistics.median(getattr(one, name) for one in some) for name in Measured.__annotations__))
         for key, some in results.items()
     }
-    text = table(medians, SCENARIOS, [one.name for one in found], machine(), given.rounds, given.mib)
+    about = f"{machine()}, {stolen_s() - stolen:.0f} s taken by its host"
+    text = table(medians, SCENARIOS, [one.name for one in found], about, given.rounds, given.mib)
     if not given.only:
         with tempfile.TemporaryDirectory(dir=given.folder) as work:
             text += "\n" + growth(Path(work), [int(count) for count in given.records.split(",")])
@@ -118,6 +120,11 @@ def client_cpu_s() -> float:
     """Return the processor's time that this process has used, in seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
+
+
+def stolen_s() -> float:
+    """Return how much of the processors' time the host of a virtual machine has taken for others so far, in seconds."""
+    return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def machine() -> str:

@@ -84,8 +84,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="the plan of an earlier run; default: a new one, which is printed")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long things break; default: %(default)s")
     parser.add_argument("--clients", type=int, default=24, help="default: %(default)s")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="an empty folder for logs and files; kept")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="a new folder for logs and files; kept")
     given = parser.parse_args()
+    if given.keep:
+        given.keep.mkdir(parents=True)
     plan = make_plan(secrets.randbelow(10**6) if given.seed is None else given.seed, given.seconds, given.clients)
     print(f"seed {plan.seed}: {sum(map(len, plan.clients))} uploads, {plan.length / 2**20:.0f} MiB", flush=True)
     with tempfile.TemporaryDirectory(prefix="chaos-") as temporary:
