@@ -13,6 +13,8 @@ import redis
 from tests import tus
 from tests.processes import environment, eventually, running_server
 from tests.receiver import receiving
+from tusd_py.protocol.fileinfo import build_sidecar
+from tusd_py.protocol.upload import Upload
 
 SECRET = "whsec_" + base64.b64encode(b"r" * 32).decode()
 MIB = 1024 * 1024
@@ -141,19 +143,22 @@ def test_a_folder_of_tusds_is_taken_over(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_over_is_removed(tmp_path: Path) -> None:
-    """Files without bytes and without a record; never a file in which there is something."""
+    """Old files with our mark and without bytes; never a file that others may have put there."""
     folder = tmp_path / "uploads"
     folder.mkdir()
-    for name in ("a" * 32, "b" * 32):
+    for name in ("a" * 32, "b" * 32, "d" * 32):
+        upload = Upload(id=name, length=10, offset=0, metadata="", created_at=0.0)
+        (folder / f"{name}.info").write_text(build_sidecar(upload, {}))
         (folder / name).touch()
-        (folder / f"{name}.info").touch()
     (folder / ("b" * 32)).write_bytes(b"something")
+    for name in ("LICENSE", "e" * 32, "f" * 32, f"{'f' * 32}.info"):
+        (folder / name).touch()
     for path in folder.iterdir():
-        subprocess.run(["touch", "-d", "2 hours ago", str(path)], check=True)
-    (folder / ("c" * 32)).touch()
+        if path.name[0] != "d":
+            subprocess.run(["touch", "-d", "2 hours ago", str(path)], check=True)
     with running_server(tmp_path, "--tidy-interval", "1"):
         eventually(lambda: not (folder / ("a" * 32)).exists())
 
         left = sorted(path.name[0] for path in folder.iterdir() if not path.name.startswith("."))
 
-        assert ["b", "b", "c"] == left
+        assert ["L", "b", "b", "d", "d", "e", "f", "f"] == left

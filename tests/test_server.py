@@ -205,7 +205,7 @@ def test_a_full_disk_is_507_and_the_upload_goes_on_when_there_is_room(tmp_path: 
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
     try:
-        with running_server(tmp_path, "--redis-url", redis_url) as running:
+        with running_server(tmp_path, "--redis-url", redis_url, "--min-free", "0") as running:
             source = os.urandom(3 * MIB)
             url = tus.create(running.url, len(source))
             filler = folder / "filler"
@@ -217,6 +217,7 @@ def test_a_full_disk_is_507_and_the_upload_goes_on_when_there_is_room(tmp_path: 
             filler.unlink()
             offset = tus.offset_of(url)
 
+            assert MIB < offset  # all that found room
             assert 204 == tus.patch(url, offset, source[offset:]).status_code
             assert source == (folder / tus.upload_id(url)).read_bytes()
             assert "Traceback" not in running.log.read_text()

@@ -16,7 +16,8 @@ from tusd_py.storage.file import FileStorage
 
 pytestmark = pytest.mark.anyio
 
-UPLOAD = Upload("a" * 32, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1.5)
+UPLOAD = Upload(id="a" * 32, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1.5)
+CONCAT = f"final;/files/{'c' * 32} /files/{'b' * 32} /files/{'c' * 32}"
 
 
 def nothing() -> None:
@@ -116,8 +117,10 @@ async def test_no_write_after_the_lease_has_run_out(storage: FileStorage, tmp_pa
 
 
 async def test_whoever_was_frozen_before_the_lock_writes_nothing(storage: FileStorage, tmp_path: Path) -> None:
-    """His successor has been there: not even a sidecar may come from him."""
-    checks = iter([True, False])
+    """His successor has been there: his sidecar stays as it is."""
+    sidecar = storage.path(UPLOAD.id + ".info")
+    sidecar.write_text("of the successor")
+    checks = iter([True, True, False])
 
     def guard() -> None:
         if not next(checks):
@@ -128,7 +131,7 @@ async def test_whoever_was_frozen_before_the_lock_writes_nothing(storage: FileSt
         await writer.write([b"0" * 2**20])
     await writer.close()
 
-    assert [UPLOAD.id] == os.listdir(tmp_path)
+    assert "of the successor" == sidecar.read_text()
     assert b"" == storage.path(UPLOAD.id).read_bytes()
 
     await written(storage, b"0")
@@ -218,6 +221,12 @@ async def test_a_writer_that_is_cancelled_closes_only_after_its_write(storage: F
     assert 32 * 1024 * 1024 == storage.path(UPLOAD.id).stat().st_size
 
 
+def free(folder: Path) -> int:
+    """Return the free bytes of the file system that has the folder."""
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 1 MiB."""
@@ -228,33 +237,24 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
-async def test_a_full_disk_is_507_and_keeps_what_was_written(small_disk: Path) -> None:
+@pytest.mark.parametrize("last", [False, True])
+async def test_a_full_disk_is_507_and_the_bytes_that_found_room_count(small_disk: Path, last: bool) -> None:
+    """Held or not: the offset stands behind the last byte that was written, and finish() makes that safe."""
     storage = FileStorage(small_disk, durable=True)
-    writer = await storage.open(UPLOAD, nothing)
-    await writer.write([b"x" * 1000])
-    with pytest.raises(StorageFull):
-        await writer.write([b"x" * 2**20])
-
-    assert (1000, 1000) == (writer.offset, await writer.flush())
-
-    await writer.close()
-    storage.close()
-
-
-async def test_a_small_last_piece_that_finds_no_room_does_not_count(small_disk: Path) -> None:
-    """It is held until the flush; when that fails, the offset is where it was before."""
-    storage = FileStorage(small_disk, durable=True)
+    filler = storage.path("filler")
+    filler.write_bytes(b"x" * (free(small_disk) - 40_960))
+    source = os.urandom(60_000)
     writer = await storage.open(UPLOAD, nothing)
     with pytest.raises(StorageFull):
-        await writer.write([b"x" * 2**20])
-    await writer.write([b"y" * 60_000], last=True)
-    writer.offset += 2**20  # as if it belonged behind the end of the disk
-    with pytest.raises(StorageFull):
+        await writer.write([source[:10], source[10:]], last=last)
         await writer.finish()
-
-    assert 2**20 == writer.offset
-
+    await writer.finish()
     await writer.close()
+
+    assert 0 < writer.offset < 60_000
+    assert writer.offset == storage.path(UPLOAD.id).stat().st_size
+    assert source[: writer.offset] == storage.path(UPLOAD.id).read_bytes()
+
     storage.close()
 
 
@@ -266,15 +266,15 @@ async def test_the_sidecar_follows_what_is_safe_and_does_not_come_back(storage: 
     await writer.close()
 
     # Behind the offset lie bytes that were never acknowledged.
-    assert UPLOAD.at(4, expires_at=None) == await storage.read(UPLOAD.id)
-    assert [UPLOAD.id] == await storage.ids()
+    assert UPLOAD.at(4, expires_at=None) == (await storage.read(UPLOAD.id)).upload
+    assert (UPLOAD.id,) == (await storage.listing()).ids
 
     again = await storage.open(UPLOAD.at(4, expires_at=None), nothing)
     await storage.remove(UPLOAD.id)
     await again.write([b"456"])
     await again.finish()
 
-    assert [] == await storage.ids()
+    assert () == (await storage.listing()).ids
 
 
 async def test_only_a_finish_tells_the_sidecar_that_an_upload_is_complete(storage: FileStorage) -> None:
@@ -285,18 +285,18 @@ async def test_only_a_finish_tells_the_sidecar_that_an_upload_is_complete(storag
     await writer.write([b"9"])
 
     assert 10 == await writer.flush()
-    assert 9 == (await storage.read(UPLOAD.id)).offset
+    assert 9 == (await storage.read(UPLOAD.id)).upload.offset
 
     await writer.finish()
 
-    assert (await storage.read(UPLOAD.id)).is_complete
+    assert (await storage.read(UPLOAD.id)).upload.is_complete
 
 
 async def test_a_sidecar_never_promises_bytes_that_are_not_there(storage: FileStorage) -> None:
     await written(storage, b"012345678")
     os.truncate(storage.path(UPLOAD.id), 3)
 
-    assert 3 == (await storage.read(UPLOAD.id)).offset
+    assert 3 == (await storage.read(UPLOAD.id)).upload.offset
 
 
 async def test_the_files_of_a_crash_before_the_first_record_are_taken_over(storage: FileStorage) -> None:
@@ -305,7 +305,7 @@ async def test_the_files_of_a_crash_before_the_first_record_are_taken_over(stora
     await written(storage, b"abc")
 
     assert b"abc3456" == storage.path(UPLOAD.id).read_bytes()
-    assert UPLOAD.at(3, expires_at=None) == await storage.read(UPLOAD.id)
+    assert UPLOAD.at(3, expires_at=None) == (await storage.read(UPLOAD.id)).upload
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"ID": "b", "Size": 1, "SizeIsDeferred": false, "MetaData": {}}'])
@@ -318,51 +318,28 @@ async def test_files_that_do_not_tell_are_said_so(storage: FileStorage, tmp_path
         await storage.read("b" * 32)
 
 
-async def test_only_old_files_with_nothing_in_them_are_strays(storage: FileStorage, tmp_path: Path) -> None:
-    await written(storage, b"0")
-
-    assert not await storage.is_stray(UPLOAD.id, 60)
-    assert not await storage.is_stray(UPLOAD.id, 0)
-
-    os.truncate(storage.path(UPLOAD.id), 0)
-
-    assert not await storage.is_stray(UPLOAD.id, 60)
-    assert await storage.is_stray(UPLOAD.id, 0)
-
-    storage.path(UPLOAD.id).write_bytes(b"0")
-
-    (tmp_path / f"{UPLOAD.id}.info").unlink()
-
-    assert await storage.is_stray(UPLOAD.id, 0)
-
-    storage.path(UPLOAD.id).unlink()
-    (tmp_path / f"{UPLOAD.id}.info").touch()
-
-    assert await storage.is_stray(UPLOAD.id, 0)
-
-
 async def test_concatenation_copies_in_order_and_leaves_nothing_when_it_fails(
     storage: FileStorage, tmp_path: Path
 ) -> None:
     for name, content in (("b" * 32, b"hello "), ("c" * 32, b"world")):
-        await written(storage, content, Upload(name, len(content), 0, "", 0.0))
-    final = Upload("d" * 32, 16, 16, "", 0.0)
+        await written(storage, content, Upload(id=name, length=len(content), offset=0, metadata="", created_at=0.0))
+    final = Upload(id="d" * 32, length=16, offset=16, metadata="", created_at=0.0, concat=CONCAT)
     with pytest.raises(UploadNotFound, match="have 11 bytes, their records tell 16"):
-        await storage.concatenate(final, ["b" * 32, "c" * 32])
+        await storage.concatenate(final, ["b" * 32, "c" * 32], nothing)
     with pytest.raises(UploadNotFound, match="gone"):
-        await storage.concatenate(final, ["b" * 32, "e" * 32])
+        await storage.concatenate(final, ["b" * 32, "e" * 32], nothing)
 
     assert not storage.path(final.id).exists()
 
-    await storage.concatenate(final, ["c" * 32, "b" * 32, "c" * 32])
+    await storage.concatenate(final, ["c" * 32, "b" * 32, "c" * 32], nothing)
 
     assert b"worldhello world" == storage.path(final.id).read_bytes()
-    assert final == await storage.read(final.id)
+    assert final == (await storage.read(final.id)).upload
 
 
 async def test_of_no_parts_it_has_no_bytes(storage: FileStorage) -> None:
-    empty = Upload("d" * 32, 0, 0, "", 0.0)
-    await storage.concatenate(empty, ())
+    empty = Upload(id="d" * 32, length=0, offset=0, metadata="", created_at=0.0)
+    await storage.concatenate(empty, (), nothing)
 
     assert b"" == storage.path(empty.id).read_bytes()
-    assert empty == await storage.read(empty.id)
+    assert empty == (await storage.read(empty.id)).upload

@@ -1,6 +1,8 @@
 """The command line. Every setting of settings.py is an option of `serve`, with its environment variable."""
 
+import errno
 import mimetypes
+import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import fields
@@ -46,6 +48,19 @@ def settings_of(options: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
+def check_writable(folder: Path) -> None:
+    """Make the folder if there is none. Raises WrongSetting when no file can be made in it."""
+    probe = folder / f".tusd_py.writable-{secrets.token_hex(8)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as exc:
+        # On a full volume, uploads can still be asked for and deleted.
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise WrongSetting(f"--upload-dir is {folder}, it must be a writable folder ({exc.strerror})") from exc
+
+
 @cli.command()
 @settings_options
 def serve(**options: Any) -> None:
@@ -53,14 +68,7 @@ def serve(**options: Any) -> None:
     from .serve import CannotServe, serve
 
     settings = settings_of(options)
-    try:
-        settings.upload_dir.mkdir(parents=True, exist_ok=True)
-        (settings.upload_dir / ".writable").touch()
-        (settings.upload_dir / ".writable").unlink()
-    except OSError as exc:
-        raise WrongSetting(
-            f"--upload-dir is {settings.upload_dir}, it must be a writable folder ({exc.strerror})"
-        ) from exc
+    check_writable(settings.upload_dir)
     try:
         serve(settings)
     except CannotServe as exc:

@@ -19,7 +19,7 @@ What always holds:
 import logging
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
 from pathlib import Path
@@ -91,7 +91,7 @@ class Engine:
         if create.body_length == 0:
             if upload.is_complete:
                 # "Such an upload is immediately complete after its creation" (Creation, POST, on a length of 0)
-                await self._storage.concatenate(upload, ())
+                await self._storage.concatenate(upload, (), lambda: None)
             await self._ledger.create(upload, event=self._finished(upload, request))
             return upload
         async with self._leases.hold_new(upload) as lease:
@@ -112,7 +112,12 @@ class Engine:
             length = length_of_parts([held[part].upload for part in create.parts], self.limits)
             now = self._now()
             upload = Upload(secrets.token_hex(16), length, length, create.metadata, now, None, create.concat)
-            await self._storage.concatenate(upload, create.parts)
+
+            def guard() -> None:
+                for lease in held.values():
+                    lease.check()
+
+            await self._storage.concatenate(upload, create.parts, guard)
             await self._ledger.create(upload, event=self._finished(upload, request))
             # "The Server MAY delete partial uploads after concatenation." Not at once: the answer may be lost, and the
             # client asks again.
@@ -188,7 +193,7 @@ class Engine:
         Nothing is removed that has bytes and a sidecar but no record: recover() makes the record from them.
         """
         removed = 0
-        for upload_id in await self._storage.ids():
+        for upload_id in (await self._storage.listing()).ids:
             try:
                 await self._ledger.inspect(upload_id, ask=False)
                 continue
@@ -201,9 +206,9 @@ class Engine:
             removed += 1
         return removed
 
-    async def ids(self) -> list[str]:
+    async def ids(self) -> Sequence[str]:
         """Return the ids of all uploads that there are files of."""
-        return await self._storage.ids()
+        return (await self._storage.listing()).ids
 
     async def recover(self, upload_id: str, *, dry_run: bool) -> Recovered:
         """Make the record of an upload from its files, if there is none; a complete one is told again under its id.
@@ -217,7 +222,7 @@ class Engine:
             return Recovered.GONE
         except UploadNotFound:
             pass
-        upload = await self._storage.read(upload_id)
+        upload = (await self._storage.read(upload_id)).upload
         upload = upload.at(upload.offset, expires_at=self._expires_at())
         if not dry_run:
             request = Request("RECOVER", upload_id, {}, "")

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+from .protocol.fileinfo import Sidecar
 from .protocol.upload import Upload
 
 
@@ -161,7 +162,7 @@ class Sink(Protocol):
     async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
         """Write the pieces at offset and advance it; the last ones perhaps with the flush() or finish() behind them.
 
-        Raises LeaseLost when the lease has run out, or StorageFull.
+        Raises LeaseLost when the lease has run out, or StorageFull, with the offset behind what found room.
         """
 
 
@@ -177,14 +178,50 @@ class Writer(Sink, Protocol):
         """Return the offset below which every byte survives a crash, in bytes; the sidecar tells it too."""
 
     async def finish(self) -> None:
-        """flush(), and cut off what lies behind the last byte of a complete upload; then let the file go."""
+        """flush(), and cut off what lies behind the last byte of a complete upload; then let the file go.
+
+        Raises StorageFull; when it is called again then, it does the same for the bytes that found room.
+        """
 
     async def close(self) -> None:
         """Wait for the write that is under way, then let the file go, if finish() did not."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What there is in the place of the bytes."""
+
+    ids: tuple[str, ...]  # of the uploads that there are files of, in order
+    others: tuple[str, ...]  # everything else, as text to print; none of it is this server's
+
+
 class Storage(Protocol):
-    """Where the bytes lie: one file an upload, and a sidecar that says whose bytes they are."""
+    """Where the bytes lie: one file an upload, and a sidecar that says whose bytes they are.
+
+    Every method raises VolumeAway when the place is not there, or is not the one that identity() or claim() returned
+    first; nothing is written or removed then.
+    """
+
+    async def identity(self) -> str | None:
+        """Return the identity of the place, None if it has none. Raises WrongLedger when it cannot be read."""
+
+    async def claim(self) -> str:
+        """Give the place an identity if it has none, and return the one that it has. Raises StorageFull."""
+
+    async def has_uploads(self) -> bool:
+        """Return whether anything there looks like an upload."""
+
+    async def check(self) -> None:
+        """Return when the place is there, and is still the same."""
+
+    async def check_room(self, more: int = 0) -> None:
+        """Raise StorageFull unless there is room for that many more bytes, above what must stay free."""
+
+    async def give_back_reserve(self) -> bool:
+        """Free the room that was kept for a ledger on the same volume; return whether there was any."""
+
+    async def keep_reserve(self) -> bool:
+        """Keep that room again, unless it is needed for something else; return whether it is kept."""
 
     async def open(self, upload: Upload, guard: Callable[[], None]) -> Writer:
         """Return a writer at the upload's offset, or at less if the bytes before it are not there.
@@ -194,23 +231,32 @@ class Storage(Protocol):
         UploadLocked instead.
         """
 
-    async def concatenate(self, upload: Upload, parts: Sequence[str]) -> None:
+    async def concatenate(self, upload: Upload, parts: Sequence[str], guard: Callable[[], None]) -> None:
         """Make a complete upload of the bytes of its parts, in order; they stay. Of no parts it has no bytes.
 
-        Raises StorageFull, UploadNotFound.
+        What an earlier try made is taken as it is when it was complete, and overwritten when it was not. guard is
+        called every few seconds and may raise. Whatever fails, the copied bytes are freed. Raises StorageFull (before
+        anything is copied, where that is known), UploadLocked, UploadNotFound.
         """
 
     async def remove(self, upload_id: str) -> None:
-        """Free everything that belongs to the upload; it may be gone already."""
+        """Free everything that belongs to the upload, and log the names; it may be gone already.
 
-    async def ids(self) -> list[str]:
-        """Return the ids of all uploads that there are files of."""
+        Only regular files are removed. The caller knows that the upload is this server's: by its record, its tombstone
+        or is_stray().
+        """
 
-    async def read(self, upload_id: str) -> Upload:
-        """Return the upload as its sidecar and its bytes tell. Raises ValueError when they do not tell."""
+    async def listing(self) -> Listing:
+        """Return what there is: the ids of uploads, and the names of everything else."""
+
+    async def read(self, upload_id: str) -> Sidecar:
+        """Return the upload as its sidecar and its bytes tell: it can be resumed, or it is complete.
+
+        Raises ValueError when they do not tell, in a sentence that says why; OSError when the volume is in trouble.
+        """
 
     async def is_stray(self, upload_id: str, older_than_s: float) -> bool:
-        """Return whether what there is of this upload is so old and nothing is in it: no bytes, or no sidecar."""
+        """Return whether it is certain that this server began the upload, that long ago, and acknowledged no byte."""
 
     def path(self, upload_id: str) -> Path:
         """Return where the bytes are for those who read them."""

@@ -36,7 +36,7 @@ SPIN_MS = 2  # how long a thread waits for more before it gives itself back; a f
 
 log = logging.getLogger("tusd_py")
 
-Pull = Callable[[Callable[[int, int], int]], Awaitable[int]]  # FileWriter.pull
+Pull = Callable[[Callable[[int, int, int], int]], Awaitable[int]]  # FileWriter.pull
 
 version = tuple(int(part) for part in uvicorn.__version__.split(".")[:2])
 FITS = hasattr(os, "splice") and UVICORN[0] <= version < UVICORN[1]
@@ -169,6 +169,8 @@ class KernelBody(AsgiBody):
                 if moved:
                     self.received_at = time.monotonic()
                 self._looked.set()
+                if pump.failure:  # what was moved before counts; the next turn raises it
+                    continue
                 if pump.ended:
                     raise BodyCutShort
                 if self._stopped:  # what had arrived by then is in
@@ -211,31 +213,44 @@ class Pump:
     def __init__(self, sock: socket.socket, arrived: bytes, length: int) -> None:
         self.left = length  # bytes
         self.ended = False  # the client went away
+        self.failure: OSError | None = None  # why no more could be moved
         self._sock = sock
         self._arrived = arrived  # read already, with the headers
         self._low_water = random.randint(*LOW_WATER)
         self._batch = self._low_water  # bytes; what a thread waits for
         self._most = PIPE  # bytes; of a batch in this turn
 
-    def run(self, out: int, offset: int) -> int:
-        """Move what is there to offset in a file; return how many bytes. Raises OSError."""
+    def run(self, out: int, offset: int, at_most: int) -> int:
+        """Move what is there to offset in a file, at_most bytes; return how many bytes.
+
+        Raises OSError. When some were moved before, the next call does.
+        """
+        if self.failure:
+            raise self.failure
         begun, self._most = self.left, PIPE
-        while self._arrived:
-            put = os.pwrite(out, self._arrived, offset + begun - self.left)
-            self._arrived = self._arrived[put:]
-            self.left -= put
-        turn_ends_at = time.monotonic() + TURN_S
-        while self.left and not self.ended and time.monotonic() < turn_ends_at:
-            if not self._move(out, offset + begun - self.left) and not self._more_soon():
-                break
+        end = max(0, self.left - at_most)
+        try:
+            while self._arrived and self.left > end:
+                put = os.pwrite(out, self._arrived[: self.left - end], offset + begun - self.left)
+                self._arrived = self._arrived[put:]
+                self.left -= put
+            turn_ends_at = time.monotonic() + TURN_S
+            while self.left > end and not self.ended and time.monotonic() < turn_ends_at:
+                moved = self._move(out, offset + begun - self.left, min(self.left - end, PIPE))
+                if not moved and not self._more_soon():
+                    break
+        except OSError as exc:
+            if self.left == begun:
+                raise
+            self.failure = exc
         set_low_water(self._sock, min(self._low_water, self.left or 1))  # the event loop waits longer
         return begun - self.left
 
-    def _move(self, out: int, offset: int) -> bool:
-        """Move what is there, one pipe full at most; return whether that was something. Raises OSError."""
+    def _move(self, out: int, offset: int, at_most: int) -> bool:
+        """Move what is there, at_most bytes; return whether that was something. Raises OSError."""
         reader, writer = pipe_of_thread()
         try:
-            taken = os.splice(self._sock.fileno(), writer, min(self.left, PIPE), flags=FLAGS)
+            taken = os.splice(self._sock.fileno(), writer, at_most, flags=FLAGS)
         except BlockingIOError:
             return False
         except ConnectionError:

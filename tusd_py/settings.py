@@ -53,6 +53,9 @@ class Settings:
     expire_after: float = setting(
         604800.0, "SECONDS", "An unfinished upload goes this long after its last byte; 0: never."
     )
+    min_free: int = setting(
+        16777216, "BYTES", "Room on the volume that uploads do not take: the ledger and DELETE need some; 0: none."
+    )
     sweep_interval: float = setting(60.0, "SECONDS", "How often expired uploads are looked for.")
     tidy_interval: float = setting(21600.0, "SECONDS", "How often files that a crash left over are looked for.")
     webhook_url: tuple[str, ...] = setting((), "URL", "Who hears of finished uploads; may repeat.")
@@ -84,6 +87,7 @@ class Settings:
         require(0 <= self.port <= 65535, "port", self.port, "a port from 0 to 65535")
         require(self.workers >= 1, "workers", self.workers, "1 or more")
         require(self.max_size >= 0, "max_size", self.max_size, "a number of bytes, or 0 for no limit")
+        require(self.min_free >= 0, "min_free", self.min_free, "a number of bytes, or 0 for none")
         require(self.expire_after >= 0, "expire_after", self.expire_after, "a number of seconds, or 0 for never")
         require(self.durability in ("fsync", "none"), "durability", self.durability, "fsync or none")
         require(self.file_locks in ("required", "none"), "file_locks", self.file_locks, "required or none")

@@ -68,18 +68,19 @@ class Transfer:
         full: StorageFull | None = None
         sink = Digesting(self._writer, self._checksum.algorithm) if self._checksum else self._writer
         try:
-            moved = await self._body.move(sink, room)
-            if moved == room and await self._body.has_more():
-                raise too_long(self._upload, room, None)
+            try:
+                moved = await self._body.move(sink, room)
+                if moved == room and await self._body.has_more():
+                    raise too_long(self._upload, room, None)
+            finally:
+                self._done = True
+                if self._checkpointing:
+                    self._wake.set()
+                    await self._checkpointing
         except BodyCutShort:
             pass
         except StorageFull as exc:
             full = exc
-        finally:
-            self._done = True
-            if self._checkpointing:
-                self._wake.set()
-                await self._checkpointing
         if not isinstance(sink, Digesting) or (self._body.ended and not full and self._matches(sink)):
             await self._record(finished)
         if full:
@@ -101,12 +102,21 @@ class Transfer:
         return True
 
     async def _record(self, finished: Finished) -> None:
+        full: StorageFull | None = None
+        # The file is let go before the lease: whoever gets the lease must find the file free.
+        try:
+            await self._writer.finish()
+        except StorageFull as exc:  # of the last bytes, which are written only here
+            if self._checksum:
+                raise
+            full = exc
+            await self._writer.finish()
         # "The new offset MUST be the sum of the offset before the `PATCH` request and the number of bytes received and
         # processed or stored during the current `PATCH` request." (Core, PATCH)
         upload = self._upload.at(self._writer.offset, expires_at=self._expires_at())
-        # The file is let go before the lease: whoever gets the lease must find the file free.
-        await self._writer.finish()
         await self._lease.commit(upload, event=finished(upload), release=True)
+        if full:
+            raise full
 
     def _look(self) -> None:
         """Something has happened that may call for a checkpoint."""

@@ -98,7 +98,10 @@ async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, AnyLedg
     settings.upload_dir.mkdir(parents=True, exist_ok=True)
     ledger = open_ledger(settings)
     storage = FileStorage(
-        settings.upload_dir, durable=settings.durability == "fsync", locking=settings.file_locks == "required"
+        settings.upload_dir,
+        durable=settings.durability == "fsync",
+        locking=settings.file_locks == "required",
+        min_free=settings.min_free,
     )
     await ledger.open()
     try:

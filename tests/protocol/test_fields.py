@@ -100,7 +100,6 @@ def test_parse_metadata(text: str, metadata: dict[str, bytes]) -> None:
         ("a é", "Base64"),
         ("é YQ==", "key"),
         ("a\tb YQ==", "key"),
-        ("a " + "A" * 20000, "at most"),
     ],
 )
 def test_parse_metadata_refuses(text: str, reason: str) -> None:

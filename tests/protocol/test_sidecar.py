@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tusd_py.protocol.fileinfo import build_sidecar, parse_sidecar
+from tusd_py.protocol.fileinfo import Sidecar, build_sidecar, parse_sidecar
 from tusd_py.protocol.upload import Upload
 
 STORAGE = {"Type": "filestore", "Path": "/up/a1", "InfoPath": "/up/a1.info"}
@@ -26,17 +26,21 @@ TUSD = {
 @pytest.mark.parametrize(
     "upload",
     [
-        Upload("a1", 10, 4, "filename YQ==,x", 12.5),
-        Upload("a1", None, 4, "", 12.5, None, "partial"),
-        Upload("a1", 4, 4, "", 12.5, None, "final;/files/b  /files/c"),
+        Upload(id="a1", length=10, offset=4, metadata="filename YQ==,x", created_at=12.5),
+        Upload(id="a1", length=None, offset=4, metadata="", created_at=12.5, concat="partial"),
+        Upload(id="a1", length=4, offset=4, metadata="", created_at=12.5, concat="final;/files/b  /files/c"),
     ],
 )
 def test_what_was_written_is_read_again(upload: Upload) -> None:
-    assert upload == parse_sidecar(build_sidecar(upload, STORAGE), 100, 0.0)
+    assert Sidecar(upload=upload, is_ours=True, acknowledged=4) == parse_sidecar(
+        build_sidecar(upload, STORAGE), 100, 0.0
+    )
 
 
 def test_in_a_folder_of_tusds_the_size_is_the_offset() -> None:
-    assert Upload("a1", 10, 7, "filename w6kubXA0,empty", 99.0) == parse_sidecar(json.dumps(TUSD), 7, 99.0)
+    upload = Upload(id="a1", length=10, offset=7, metadata="filename w6kubXA0,empty", created_at=99.0)
+
+    assert Sidecar(upload=upload, is_ours=False, acknowledged=0) == parse_sidecar(json.dumps(TUSD), 7, 99.0)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +48,7 @@ def test_in_a_folder_of_tusds_the_size_is_the_offset() -> None:
     [({"IsPartial": True}, "partial"), ({"IsFinal": True, "PartialUploads": ["b", "c"]}, "final;b c")],
 )
 def test_tusds_concatenations_are_taken_over(kind: dict[str, object], concat: str) -> None:
-    assert concat == parse_sidecar(json.dumps(TUSD | kind), 10, 0.0).concat
+    assert concat == parse_sidecar(json.dumps(TUSD | kind), 10, 0.0).upload.concat
 
 
 @pytest.mark.parametrize(

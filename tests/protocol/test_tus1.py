@@ -112,6 +112,7 @@ def test_read(valid: Request, command: Command) -> None:
             "only be 1",
         ),
         (request("POST", upload_metadata="a b c"), 400, "ERR_INVALID_METADATA", "Base64"),
+        (request("POST", upload_metadata="a " + "A" * 16384), 400, "ERR_INVALID_METADATA", "at most"),
         (request("POST", upload_concat="parts"), 400, "ERR_INVALID_CONCAT", "'parts'"),
         (request("POST", upload_concat="final;a"), 400, "ERR_INVALID_CONCAT", "upload-length is not for"),
         (

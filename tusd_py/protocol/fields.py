@@ -13,7 +13,8 @@ MAX_INTEGER = 2**63 - 1  # file sizes are signed 64 bits in every kernel and in 
 # characters are excluded." (Checksum)
 CHECKSUM_ALGORITHMS = {"sha1": 20, "md5": 16, "sha256": 32, "sha512": 64}
 MAX_PARTS = 1000  # of one final upload; each is held for as long as the concatenation takes
-MAX_METADATA = 16 * 1024  # bytes of Upload-Metadata; Node refuses to read header blocks over 16 KiB back from HEAD
+# Bytes of Upload-Metadata that a client may send; Node refuses to read header blocks over 16 KiB back from HEAD.
+MAX_METADATA = 16 * 1024
 
 _DIGITS = re.compile(r"[0-9]{1,19}")  # not \d: that takes full-width digits
 _UPLOAD_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")  # ours are 32 hex digits; the rest is room for folders taken over
@@ -42,8 +43,6 @@ def parse_metadata(text: str) -> dict[str, bytes]:
     (Creation, Upload-Metadata). No pair at all is taken too: tuspy sends an empty header when it has no metadata.
     """
     metadata: dict[str, bytes] = {}
-    if len(text) > MAX_METADATA:
-        raise ValueError(f"is {len(text)} bytes long, at most {MAX_METADATA} are taken")
     if not text.strip(" \t"):
         return metadata
     for pair in text.split(","):
@@ -64,9 +63,26 @@ def parse_metadata(text: str) -> dict[str, bytes]:
     return metadata
 
 
-def build_metadata(metadata: Mapping[str, str]) -> str:
-    """Return the Upload-Metadata that tells these texts."""
-    return ",".join(f"{key} {base64.b64encode(value.encode()).decode()}".rstrip() for key, value in metadata.items())
+def build_metadata(metadata: Mapping[str, object]) -> tuple[str, list[str]]:
+    """Return the Upload-Metadata of these texts, and the keys that it has no spelling or no room for.
+
+    It is never longer than MAX_METADATA, so that a client can read it back.
+    """
+    pairs: list[str] = []
+    left_out: list[str] = []
+    room = MAX_METADATA + 1  # the first pair has no comma before it
+    for key, value in metadata.items():
+        try:
+            encoded = base64.b64encode(value.encode()).decode() if isinstance(value, str) else None
+        except UnicodeEncodeError:  # half of a surrogate pair
+            encoded = None
+        pair = f"{key} {encoded}".rstrip()
+        if encoded is None or not _METADATA_KEY.fullmatch(key) or len(pair) + 1 > room:
+            left_out.append(key)
+        else:
+            pairs.append(pair)
+            room -= len(pair) + 1
+    return ",".join(pairs), left_out
 
 
 def parse_checksum(text: str) -> tuple[str, bytes]:

@@ -6,11 +6,16 @@ receivers made for tusd work unchanged.
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from .fields import build_metadata, is_upload_id, parse_concat, parse_metadata
+from .fields import MAX_INTEGER, build_metadata, is_upload_id, parse_concat, parse_metadata
 from .messages import Request
 from .upload import Upload
+
+LAST_SECOND = 253402300799  # of the year 9999, behind which no date can be written
+
+T = TypeVar("T")
 
 # Credentials of the uploader do not go into the outbox, which is kept on disk and sent to others for hours.
 PRIVATE_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie"})
@@ -38,36 +43,124 @@ def build_sidecar(upload: Upload, storage: Mapping[str, str]) -> str:
     return json.dumps(build_fileinfo(upload, storage) | {"TusdPy": own})
 
 
-def parse_sidecar(text: str, size: int, created_at: float) -> Upload:
-    """Return the upload that an .info file tells, with the offset that is safe though no record is left of it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sidecar:
+    """What an .info file says."""
+
+    upload: Upload  # with the offset that is safe though no record is left of it
+    is_ours: bool  # it has our mark; otherwise tusd wrote it
+    acknowledged: int  # bytes that were recorded when it was written, whatever the file has now; 0 in tusd's
+    left_out: tuple[str, ...] = ()  # of what tusd wrote, as text to print: nobody could send it in a header
+
+
+def parse_sidecar(text: str, size: int, created_at: float) -> Sidecar:
+    """Return what an .info file says of an upload that can be resumed or is complete.
 
     size is that of the file with the bytes; created_at, in Unix seconds, is for files that do not tell. In a folder of
     tusd's the size is the offset. In ours the sidecar tells what was recorded: behind that may lie bytes that were
     never acknowledged, a chunk with a wrong checksum for example. Raises ValueError.
     """
     try:
-        info = json.loads(text)
-        own = info.get("TusdPy")
-        length = None if info["SizeIsDeferred"] else int(info["Size"])
-        if own is None:
-            own = {"UploadMetadata": build_metadata(info["MetaData"] or {}), "UploadConcat": build_concat(info)}
-            offset = size
-        else:
-            offset = min(int(info["Offset"]), size)
-        created_at = float(own.get("CreatedAt", created_at))
-        upload = Upload(info["ID"], length, offset, own["UploadMetadata"], created_at, None, own["UploadConcat"])
-    except (KeyError, TypeError, AttributeError) as exc:
-        raise ValueError(f"no FileInfo: {type(exc).__name__} {exc}") from exc
-    if not is_upload_id(upload.id) or (length is not None and not 0 <= offset <= length):
-        raise ValueError(f"no FileInfo: {upload.id} has {offset} of {length} bytes")
-    return upload
+        info = json.loads(text, parse_constant=refuse_constant)
+    except RecursionError:
+        raise ValueError("no FileInfo: nested too deep") from None
+    if not isinstance(info, dict):
+        raise ValueError("no FileInfo: not a JSON object")
+    upload_id = typed(info, "ID", str, None)
+    length = None if typed(info, "SizeIsDeferred", bool, None) else number(info, "Size")
+    is_ours = "TusdPy" in info
+    left_out: list[str] = []
+    if is_ours:
+        own = typed(info, "TusdPy", dict, None)
+        metadata, concat = typed(own, "UploadMetadata", str, None), typed(own, "UploadConcat", str, "")
+        parse_metadata(metadata)
+        if concat:
+            parse_concat(concat)
+        created_at = moment(own, "CreatedAt", created_at)
+        acknowledged = number(info, "Offset")
+        offset = min(acknowledged, size)
+    else:
+        check_path(typed(info, "Storage", dict, {}), upload_id)
+        metadata, left_out = build_metadata(typed(info, "MetaData", dict, {}))
+        concat, parts = build_concat(info)
+        left_out += parts
+        acknowledged, offset = 0, size
+    if not is_upload_id(upload_id) or (length is not None and max(offset, acknowledged) > length):
+        raise ValueError(f"no FileInfo: {upload_id[:40]!r} has {max(offset, acknowledged)} of {length} bytes")
+    upload = Upload(id=upload_id, length=length, offset=offset, metadata=metadata, created_at=created_at, concat=concat)
+    return Sidecar(
+        upload=upload,
+        is_ours=is_ours,
+        acknowledged=acknowledged,
+        left_out=tuple(repr(key[:40]) for key in left_out),
+    )
 
 
-def build_concat(info: Mapping[str, Any]) -> str:
-    """Return the Upload-Concat that tusd was sent, near enough."""
-    if info.get("IsFinal"):
-        return "final;" + " ".join(info["PartialUploads"])
-    return "partial" if info.get("IsPartial") else ""
+def typed(info: Mapping[str, Any], key: str, kind: type[T], default: T | None) -> T:
+    """Return a value of this kind, the default for none and for null if there is a default. Raises ValueError."""
+    value = info.get(key)
+    if value is None and default is not None:
+        return default
+    if type(value) is not kind:  # not isinstance: True is an int
+        raise ValueError(f"no FileInfo: {key} is {ascii(value)[:40]}, it must be of the type {kind.__name__}")
+    return value
+
+
+def number(info: Mapping[str, Any], key: str) -> int:
+    """Return a number of bytes. Raises ValueError."""
+    value = typed(info, key, int, None)
+    if not 0 <= value <= MAX_INTEGER:
+        raise ValueError(f"no FileInfo: {key} is {str(value)[:40]}, it must be from 0 to {MAX_INTEGER}")
+    return value
+
+
+def moment(info: Mapping[str, Any], key: str, default: float) -> float:
+    """Return a time in Unix seconds, the default for none. Raises ValueError."""
+    value = info.get(key, default)
+    if type(value) not in (int, float) or not 0 <= value <= LAST_SECOND:
+        raise ValueError(f"no FileInfo: {key} is {ascii(value)[:40]}, it must be a time in Unix seconds")
+    return float(value)
+
+
+def refuse_constant(text: str) -> object:
+    """Raise ValueError: NaN and Infinity are in no JSON."""
+    raise ValueError(f"no FileInfo: {text} is no number")
+
+
+def check_path(storage: Mapping[str, Any], upload_id: str) -> None:
+    """Raise ValueError when tusd's Storage says that the bytes are not beside the .info file.
+
+    A hook of tusd's may put them anywhere. The folder may have been moved or mounted elsewhere since, so what counts is
+    that the file has the name of the upload, and is in the same folder as the .info file was.
+    """
+    path = typed(storage, "Path", str, "")
+    folder, name = split_path(path)
+    info_path = typed(storage, "InfoPath", str, "")
+    if path and (name != upload_id or (info_path and split_path(info_path)[0] != folder)):
+        raise ValueError(f"the bytes are elsewhere: Storage.Path is {path[:200]!r}")
+
+
+def split_path(path: str) -> tuple[str, str]:
+    """Return folder and name, as tusd spells them on Unix or on Windows."""
+    folder, _, name = path.replace("\\", "/").rpartition("/")
+    return folder.removeprefix("./").removesuffix("/."), name
+
+
+def build_concat(info: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return the Upload-Concat that tusd was sent, near enough, and what of it could not be spelled.
+
+    Raises ValueError.
+    """
+    if not typed(info, "IsFinal", bool, False):
+        return ("partial" if typed(info, "IsPartial", bool, False) else ""), []
+    parts = typed(info, "PartialUploads", list, [])
+    concat = "final;" + " ".join(map(str, parts))
+    try:
+        parse_concat(concat)
+    except ValueError:
+        # It has its bytes, whatever the parts were called: an upload like any other, then.
+        return "", ["PartialUploads"]
+    return concat, []
 
 
 def build_hook(kind: str, upload: Upload, storage: Mapping[str, str], request: Request) -> str:

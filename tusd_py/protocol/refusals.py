@@ -15,6 +15,7 @@
     ├── ChecksumMismatch       460  the chunk was discarded; send it again
     ├── Internal               500  a fault of ours; the log tells
     ├── Unavailable            503  the ledger is away; try again
+    │   └── VolumeAway         503  the upload folder is away, or another one is in its place
     └── StorageFull            507  no room for the bytes; try again
 
 The rule that refuses raises one; app.py answers it, once. Codes are stable, and tusd's where tusd has one.
@@ -132,6 +133,16 @@ class Unavailable(Refusal):
     title = "Service Unavailable"
     code = "ERR_LEDGER_UNAVAILABLE"
     action = "retry"
+
+
+class VolumeAway(Unavailable):
+    # Not 404: the client would throw its progress away, and the bytes are on the volume.
+    code = "ERR_VOLUME_UNAVAILABLE"
+
+    def __init__(
+        self, detail: str = "The upload folder is not there, or it is not the one that this server started with"
+    ) -> None:
+        super().__init__(f"{detail}; nothing was lost, try again later")
 
 
 class StorageFull(Refusal):

@@ -7,6 +7,7 @@ import json
 
 from .fields import (
     CHECKSUM_ALGORITHMS,
+    MAX_METADATA,
     build_http_date,
     is_upload_id,
     parse_checksum,
@@ -199,6 +200,8 @@ def metadata_of(request: Request) -> str:
     """Return Upload-Metadata as received, once it is known to be right. Raises BadHeader."""
     metadata = value_of(request, "upload-metadata") or ""
     try:
+        if len(metadata) > MAX_METADATA:
+            raise ValueError(f"is {len(metadata)} bytes long, at most {MAX_METADATA} are taken")
         parse_metadata(metadata)
     except ValueError as exc:
         raise BadHeader(f"Upload-Metadata {exc}", code="ERR_INVALID_METADATA") from None

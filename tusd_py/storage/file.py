@@ -1,52 +1,54 @@
 """Uploads as files: FOLDER/<id> holds the bytes, FOLDER/<id>.info is the sidecar.
 
-Every write is positional and nothing truncates on open: a frozen former holder that wakes up there would cut off what
-its successor wrote. System calls run in a small thread pool, for a volume may take seconds to answer.
+System calls run in a small thread pool, for a volume may take seconds to answer. Nothing is removed but regular files
+of an upload that is known to be ours.
 """
 
 import asyncio
 import errno
+import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import aiofiles
 
+from ..ports import Listing
 from ..protocol.fields import is_upload_id
-from ..protocol.fileinfo import build_sidecar, parse_sidecar
-from ..protocol.refusals import StorageFull
+from ..protocol.fileinfo import Sidecar, parse_sidecar
 from ..protocol.upload import Upload
-from ..threads import Threads
-from .posix import copy_all, is_stray, make_safe, open_file, remove, size_of, write_at, write_sidecar
+from .copy import copy_all
+from .files import Files
+from .folder import SIDECAR, has_uploads, list_folder
+from .posix import remove
+from .room import give_back_reserve, keep_reserve
+from .sidecar import LARGEST, open_to_read
+from .writer import FileWriter, settled
 
-THREADS = 16  # a few stuck writes leave room for the others
-SIDECAR = ".info"
-SMALL = 64 * 1024  # bytes; not worth a turn of a thread of their own
-SECOND_LOOK_S = 0.2  # a network file system may show an old size for a moment after another client's write
+# The volume is in trouble, or this process is; every other error is about one entry of the folder.
+_TROUBLE = (
+    errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+)  # fmt: skip
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-T = TypeVar("T")
+log = logging.getLogger("tusd_py")
 
 
 class FileStorage:
     """ports.Storage in one folder, which several hosts may share."""
 
-    def __init__(self, folder: Path, *, durable: bool, locking: bool = True) -> None:
+    def __init__(self, folder: Path, *, durable: bool, locking: bool = True, min_free: int = 0) -> None:
         """durable: bytes and names are flushed to the disk before anyone hears that they are safe.
 
         locking: the open file of an upload is locked against other writers, on this host and on others.
+        min_free: bytes of the volume that uploads do not fill.
         """
-        self._folder = folder.resolve()
-        self.durable = durable
-        self.locking = locking
-        self._threads = Threads(THREADS, "tusd_py-storage")
+        self._files = Files(folder.resolve(), durable=durable, locking=locking, min_free=min_free)
 
-    async def open(self, upload: Upload, guard: Callable[[], None]) -> "FileWriter":
-        writer = FileWriter(self, upload, guard)
+    async def open(self, upload: Upload, guard: Callable[[], None]) -> FileWriter:
+        writer = FileWriter(self._files, upload, guard)
         if upload.offset:  # at 0 there is nothing to look at, and one turn of a thread may do for the whole upload
             try:
                 await writer.look()
@@ -55,215 +57,145 @@ class FileStorage:
                 raise
         return writer
 
-    async def concatenate(self, upload: Upload, parts: Sequence[str]) -> None:
-        target, sources = self.path(upload.id), [self.path(part) for part in parts]
+    async def concatenate(self, upload: Upload, parts: Sequence[str], guard: Callable[[], None]) -> None:
+        if parts and await self._has(upload):
+            return
+        interrupted = threading.Event()
+
+        def checked() -> None:
+            if interrupted.is_set():
+                raise InterruptedError
+            guard()
 
         def call() -> None:
-            copy_all(target, sources, upload.offset, durable=self.durable)
-            self.note(upload, new=True, durable=self.durable)
+            with self._files.folder.open() as folder:
+                copy_all(self._files, folder, upload, parts, checked)
 
-        await self.run(call)
+        running = self._files.copy(call) if parts else self._files.run(call)
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            interrupted.set()
+            await settled(running)
+            raise
 
     async def remove(self, upload_id: str) -> None:
-        await self.run(lambda: remove(self.path(upload_id), self._sidecar(upload_id)))
+        if removed := await self._files.in_folder(lambda folder: remove(folder, upload_id)):
+            log.info("removed %s", " and ".join(removed))
 
     def path(self, upload_id: str) -> Path:
-        return self._folder / upload_id
+        return self._files.path(upload_id)
 
     def describe(self, upload_id: str) -> Mapping[str, str]:
-        path = str(self.path(upload_id))
-        return {"Type": "filestore", "Path": path, "InfoPath": path + SIDECAR}
+        return self._files.describe(upload_id)
 
-    async def ids(self) -> list[str]:
-        names = await self.run(lambda: os.listdir(self._folder))
-        return sorted({upload_id for name in names if is_upload_id(upload_id := name.partition(".")[0])})
+    async def listing(self) -> Listing:
+        return await self._files.in_folder(list_folder)
 
-    async def read(self, upload_id: str) -> Upload:
-        sidecar = self._sidecar(upload_id)
-        try:
-            async with aiofiles.open(sidecar) as file:
-                text = await file.read()
-                changed_at = os.fstat(file.fileno()).st_mtime
-            size = await self.run(lambda: size_of(self.path(upload_id)))
-        except FileNotFoundError as exc:
-            raise ValueError(f"{exc.filename} is missing") from exc
-        upload = parse_sidecar(text, size, changed_at)
-        if upload.id != upload_id:
-            raise ValueError(f"{sidecar} tells of {upload.id}")
-        return upload
+    async def read(self, upload_id: str) -> Sidecar:
+        text, changed_at = await self._text(upload_id)
+        found = await self._bytes(upload_id)
+        if found is None:
+            raise ValueError(f"{upload_id} is missing")
+        sidecar = parse_sidecar(text, found.st_size, changed_at)
+        if sidecar.upload.id != upload_id:
+            raise ValueError(f"{upload_id}{SIDECAR} is about {sidecar.upload.id}")
+        if sidecar.upload.is_final and not sidecar.upload.is_complete:
+            raise ValueError(f"{upload_id} is a concatenation that did not end; the client has to repeat it")
+        return sidecar
 
     async def is_stray(self, upload_id: str, older_than_s: float) -> bool:
         before = time.time() - older_than_s
-        return await self.run(lambda: is_stray(self.path(upload_id), self._sidecar(upload_id), before))
+        try:
+            text, changed_at = await self._text(upload_id)
+            found = await self._bytes(upload_id)
+            sidecar = parse_sidecar(text, 0, changed_at)
+        except ValueError:
+            return False
+        upload = sidecar.upload
+        if not sidecar.is_ours or upload.id != upload_id or sidecar.acknowledged or upload.is_complete:
+            return False
+        # A concatenation that did not end has bytes, and they are a copy of what the parts have.
+        empty = found is None or (found.st_mtime < before and (found.st_size == 0 or upload.is_final))
+        return empty and changed_at < before
+
+    async def identity(self) -> str | None:
+        return await self._files.run(self._files.folder.identity)
+
+    async def claim(self) -> str:
+        return await self._files.run(self._files.folder.claim)
+
+    async def has_uploads(self) -> bool:
+        return await self._files.in_folder(has_uploads)
+
+    async def check(self) -> None:
+        await self._files.in_folder(lambda folder: None)
+
+    async def check_room(self, more: int = 0) -> None:
+        await self._files.in_folder(lambda folder: self._files.room.check(folder, more))
+
+    async def give_back_reserve(self) -> bool:
+        return await self._files.in_folder(give_back_reserve)
+
+    async def keep_reserve(self) -> bool:
+        return await self._files.in_folder(lambda folder: keep_reserve(folder, self._files.room))
 
     def close(self) -> None:
         """Wait for the calls that are under way and end the threads."""
-        self._threads.close()
+        self._files.close()
 
-    def _sidecar(self, upload_id: str) -> Path:
-        return self._folder / (upload_id + SIDECAR)
+    async def _has(self, upload: Upload) -> bool:
+        """Return whether an earlier try has made this concatenation, and its answer was lost."""
+        with suppress(ValueError):
+            sidecar = await self.read(upload.id)
+            found = sidecar.upload
+            same = (found.offset, found.length, found.concat, found.metadata)
+            return sidecar.is_ours and same == (upload.offset, upload.length, upload.concat, upload.metadata)
+        return False
 
-    def note(self, upload: Upload, *, new: bool, durable: bool) -> None:
-        """Write the sidecar, or bring it up to date. Blocks."""
-        text = build_sidecar(upload, self.describe(upload.id))
-        write_sidecar(self._sidecar(upload.id), text.encode(), new=new, durable=durable)
-
-    def run(self, call: Callable[[], T]) -> "asyncio.Future[T]":
-        """Return what call returns or raises, in a thread; StorageFull for the errors that mean it."""
-
-        def told() -> T:
-            try:
-                return call()
-            except OSError as exc:
-                raise no_room(exc) from exc
-
-        return self._threads.run(told)
-
-
-class FileWriter:
-    """ports.Writer on one locked file, which is opened by the first call that needs it."""
-
-    def __init__(self, storage: FileStorage, upload: Upload, guard: Callable[[], None]) -> None:
-        self.offset = upload.offset
-        self._storage = storage
-        self._upload = upload
-        self._fd: int | None = None
-        self._guard = guard
-        self._grown: Callable[[], None] | None = None
-        self._held: list[bytes] = []  # the last pieces, not written yet; they end at offset
-        self._is_noted = upload.offset > 0  # by a sidecar that survives a host's crash
-        self._under_way: set[asyncio.Future[Any]] = set()
-
-    async def look(self) -> None:
-        """Take the offset back where the file is shorter. Raises UploadLocked, UploadNotFound."""
-        if await self._call(lambda: os.fstat(self._file()).st_size) < self.offset:
-            await asyncio.sleep(SECOND_LOOK_S)
-            size = await self._call(lambda: size_of(self._storage.path(self._upload.id)))
-            self.offset = min(self.offset, size)
-
-    async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
-        self._guard()
-        offset, length = self.offset, sum(map(len, pieces))
-        if last and length <= SMALL:
-            self._held = pieces  # one turn of a thread for them and for the flush behind them
-        else:
-            await self._call(lambda: write_at(self._begun(), pieces, offset))
-        self.offset = offset + length
-        if self._grown and not last:
-            self._grown()
-
-    async def pull(self, pump: Callable[[int, int], int]) -> int:
-        """Let pump put bytes into the file in a thread; return how many. The way of a body that the kernel carries.
-
-        pump gets a descriptor and an offset and returns how many bytes it put there. Raises what it raises, LeaseLost,
-        StorageFull.
-        """
-        self._guard()
-        offset = self.offset
-        moved = await self._call(lambda: pump(self._begun(), offset))
-        self.offset = offset + moved
-        if moved and self._grown:
-            self._grown()
-        return moved
-
-    def when_grown(self, call: Callable[[], None]) -> None:
-        self._grown = call
-
-    async def flush(self) -> int:
-        upload = self._upload.at(self.offset, expires_at=None)
-        if self._fd is not None or self._held:  # else there is nothing, or the first write is under way
-            await self._behind_held(lambda fd: self._make_safe(fd, upload, cut=False))
-        return upload.offset
-
-    async def finish(self) -> None:
-        self._guard()
-        upload = self._upload.at(self.offset, expires_at=None)
-        if self._fd is None and not self._held and not upload.is_complete:
-            return
-
-        def last(fd: int) -> None:
-            self._make_safe(fd, upload, cut=upload.is_complete)
-            self._let_go()
-
-        await self._behind_held(last)
-
-    async def close(self) -> None:
-        # A descriptor that is closed under a running write would be reused, and the bytes land in another upload.
-        for running in list(self._under_way):
-            await settled(running)
-        if self._fd is not None:
-            await self._call(self._let_go)  # on NFS it waits for what was written
-
-    # In a thread, one at a time as long as the file is not open
-
-    def _file(self) -> int:
-        """Return the open and locked file."""
-        if self._fd is None:
-            path = self._storage.path(self._upload.id)
-            self._fd = open_file(path, locking=self._storage.locking, create=self._upload.offset == 0)
-            self._guard()  # whoever was frozen before the lock leaves no sidecar to his successor
-        return self._fd
-
-    def _begun(self) -> int:
-        """Return the open and locked file of a body that is longer: its sidecar comes first, while there is room."""
-        is_open = self._fd is not None
-        fd = self._file()
-        if not is_open:
-            self._storage.note(self._upload, new=True, durable=False)
-        return fd
-
-    def _make_safe(self, fd: int, upload: Upload, *, cut: bool) -> None:
-        make_safe(fd, upload.offset if cut else None, durable=self._storage.durable)
-        # Not before the bytes are safe; before the record, for whoever recovers it may believe this. That an upload is
-        # complete is for finish() to tell: the body may turn out to be too long.
-        if cut == upload.is_complete:
-            self._storage.note(upload, new=not self._is_noted, durable=self._storage.durable)
-            self._is_noted = True
-
-    def _let_go(self) -> None:
-        if self._fd is not None:
-            fd, self._fd = self._fd, None
-            os.close(fd)  # the lock goes with it
-
-    async def _behind_held(self, call: Callable[[int], None]) -> None:
-        """Write what is held, then call, both in one turn of a thread. Raises StorageFull, with nothing more held."""
-        held, self._held = self._held, []
-        offset = self.offset - sum(map(len, held))
-
-        def run() -> None:
-            fd = self._file()
-            if held:
-                self._guard()
-                write_at(fd, held, offset)
-            call(fd)
-
+    async def _text(self, upload_id: str) -> tuple[str, float]:
+        """Return the text of a sidecar and when it was changed, in Unix seconds. Raises ValueError, OSError."""
+        name = upload_id + SIDECAR
+        if not is_upload_id(upload_id):
+            raise ValueError(f"{upload_id[:200]!r} is not the id of an upload")
         try:
-            await self._call(run)
-        except BaseException:
-            if held:  # without any, other writes may have moved it on meanwhile
-                self.offset = offset
-            raise
-
-    async def _call(self, call: Callable[[], T]) -> T:
-        running = self._storage.run(call)
-        self._under_way.add(running)
-        running.add_done_callback(self._under_way.discard)
+            async with aiofiles.open(name, "rb", opener=self._open_to_read) as file:
+                data = await file.read(LARGEST + 1)
+                changed_at = os.fstat(file.fileno()).st_mtime
+        except OSError as exc:
+            raise about_one(exc, name) from exc
+        if len(data) > LARGEST:
+            raise ValueError(f"{name} has more than {LARGEST} bytes")
         try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await settled(running)  # descriptors that the call uses may be closed once we are gone
-            raise
+            return data.decode(), changed_at
+        except UnicodeDecodeError as exc:
+            raise ValueError(f"{name} is not UTF-8: {exc.reason} at byte {exc.start}") from None
+
+    async def _bytes(self, upload_id: str) -> os.stat_result | None:
+        """Return what is known of the file with the bytes, None without one. Raises ValueError, OSError."""
+        try:
+            return await self._files.in_folder(lambda folder: fresh_stat(folder, upload_id))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise about_one(exc, upload_id) from exc
+
+    def _open_to_read(self, name: str, flags: int) -> int:
+        with self._files.folder.open() as folder:
+            return open_to_read(folder, name)
 
 
-async def settled(running: "asyncio.Future[Any]") -> None:
-    """Return when running is done, however often we are cancelled meanwhile."""
-    while not running.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([running])
+def fresh_stat(folder: int, name: str) -> os.stat_result:
+    """Return what is known of a regular file through a fresh descriptor. Raises ValueError, OSError."""
+    fd = open_to_read(folder, name)
+    try:
+        return os.fstat(fd)
+    finally:
+        os.close(fd)
 
 
-def no_room(exc: OSError) -> Exception:
-    """Return StorageFull for the errors that mean it, the error itself for the others."""
-    if exc.errno in _NO_ROOM:
-        return StorageFull("The volume is full; what was acknowledged is safe, resume when there is room again")
-    return exc
+def about_one(exc: OSError, name: str) -> Exception:
+    """Return ValueError for what is wrong with one entry of the folder, the error itself for the others."""
+    if exc.errno in _TROUBLE:
+        return exc
+    return ValueError(f"{name} is missing" if exc.errno == errno.ENOENT else f"{name}: {exc.strerror}")
