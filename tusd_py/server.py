@@ -6,6 +6,7 @@ line it is `uvicorn --http tusd_py.server:KernelProtocol`. Everything works with
 """
 
 import asyncio
+import errno
 import fcntl
 import logging
 import os
@@ -26,6 +27,7 @@ from .ports import BodyCutShort, Sink
 
 EXTENSION = "tusd_py"  # the key in scope["extensions"]
 UVICORN = ((0, 50), (0, 55))  # from, and below: the versions whose internals are known to fit; tests/test_server.py
+SMALLEST_BLOCK = 1024  # bytes, on a disk
 LEAST = 64 * 1024  # bytes; a smaller body comes with its headers or right behind, and is not worth a pipe
 PIPE = 1024 * 1024  # bytes; the most that an unprivileged process may ask for
 TURN_S = 0.05  # a thread moves bytes for so long before others get their turn and the lease is looked at again
@@ -256,10 +258,15 @@ class Pump:
         except ConnectionError:
             taken = 0
         self.ended = taken == 0
+        most = taken
         while taken:
             try:
-                put = os.splice(reader, out, taken, offset_dst=offset)
-            except BaseException:
+                put = os.splice(reader, out, min(taken, most), offset_dst=offset)
+            except BaseException as exc:
+                # A run of pages is refused as a whole, though the first of them may find room.
+                if isinstance(exc, OSError) and exc.errno in (errno.ENOSPC, errno.EDQUOT) and most > SMALLEST_BLOCK:
+                    most //= 2
+                    continue
                 drop_pipe()  # with what is in it: those bytes were never acknowledged
                 raise
             taken -= put

@@ -258,7 +258,8 @@ def test_a_refusal_that_passes_says_when_to_try_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", [refusals.Unavailable("away"), refusals.Internal("oops"), refusals.UploadLocked("x")]
+    "refusal",
+    [refusals.Unavailable("away"), refusals.VolumeAway(), refusals.Internal("oops"), refusals.UploadLocked("x")],
 )
 def test_transient_trouble_on_head_is_423(refusal: refusals.Refusal) -> None:
     """tus-js-client starts over on any other answer to HEAD."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from .fields import MAX_INTEGER, build_metadata, is_upload_id, parse_concat, parse_metadata
+from .fields import MAX_INTEGER, MAX_PARTS, build_metadata, is_upload_id, parse_concat, parse_metadata
 from .messages import Request
 from .upload import Upload
 
@@ -154,13 +154,10 @@ def build_concat(info: Mapping[str, Any]) -> tuple[str, list[str]]:
     if not typed(info, "IsFinal", bool, False):
         return ("partial" if typed(info, "IsPartial", bool, False) else ""), []
     parts = typed(info, "PartialUploads", list, [])
-    concat = "final;" + " ".join(map(str, parts))
-    try:
-        parse_concat(concat)
-    except ValueError:
-        # It has its bytes, whatever the parts were called: an upload like any other, then.
-        return "", ["PartialUploads"]
-    return concat, []
+    if 0 < len(parts) <= MAX_PARTS and all(isinstance(part, str) and is_upload_id(part) for part in parts):
+        return "final;" + " ".join(parts), []
+    # It has its bytes, whatever the parts were called: an upload like any other, then.
+    return "", ["PartialUploads"]
 
 
 def build_hook(kind: str, upload: Upload, storage: Mapping[str, str], request: Request) -> str:

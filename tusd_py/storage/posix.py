@@ -13,6 +13,7 @@ from ..protocol.refusals import UploadLocked, UploadNotFound, VolumeAway
 from .folder import SIDECAR
 
 MOST_PIECES = os.sysconf("SC_IOV_MAX")  # that one pwritev takes; 1,024 on Linux
+SMALLEST_BLOCK = 1024  # bytes, on a disk; half of what found no room is tried again down to this
 
 _ODD = (errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENODEV)  # a folder, a link in a circle, a socket, no device
 
@@ -97,11 +98,19 @@ def write_at(fd: int, pieces: list[bytes], offset: int, at_most: int) -> int:
 
     They are fewer when the volume is full after them; the next call says so. Raises OSError when there are none.
     """
-    if sum(map(len, pieces)) > at_most:
-        pieces = [b"".join(pieces)[:at_most]]
-    elif len(pieces) > MOST_PIECES:  # a trickle that was gathered for a second
-        pieces = [b"".join(pieces)]
-    return os.pwritev(fd, pieces, offset)
+    total = sum(map(len, pieces))
+    size = min(at_most, total)
+    if size < total or len(pieces) > MOST_PIECES:  # the latter: a trickle that was gathered for a second
+        pieces = [b"".join(pieces)[:size]]
+    while True:
+        try:
+            return os.pwritev(fd, pieces, offset)
+        except OSError as exc:
+            if exc.errno not in (errno.ENOSPC, errno.EDQUOT) or size <= SMALLEST_BLOCK:
+                raise
+            # ext4 refuses a whole run of pages when the last of them finds no room, though the first would.
+            size //= 2
+            pieces = [b"".join(pieces)[:size]]
 
 
 def make_safe(fd: int, length: int | None, *, durable: bool) -> None:

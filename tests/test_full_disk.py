@@ -1,0 +1,100 @@
+"""A disk that is full, on every way that bytes take: 507, every byte that found room is recorded, then it goes on."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests import tus
+from tests.processes import running_server
+from tests.storage.things import fill, free
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def uploads(tmp_path: Path) -> Iterator[Path]:
+    """The upload folder of a server, an ext4 file system of 32 MiB with tiny blocks."""
+    image, folder = tmp_path / "image", tmp_path / "uploads"
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(32 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-b", "1024", "-m", "0", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def send(url: str, way: str, offset: int, source: bytes) -> httpx.Response:
+    """PATCH the source, the one way or the other."""
+    chunks = (source[at : at + 100_000] for at in range(0, len(source), 100_000))
+    content = chunks if way == "chunked" else source
+    return httpx.patch(url, content=content, headers={**tus.BYTES, "Upload-Offset": str(offset)}, timeout=60)
+
+
+@pytest.mark.parametrize("durability", ["fsync", "none"])
+@pytest.mark.parametrize("min_free", [0, 4 * MIB])
+@pytest.mark.parametrize(("way", "size"), [("kernel", 8 * MIB), ("chunked", 8 * MIB), ("small", 60_000)])
+def test_the_bytes_that_fit_are_recorded(
+    tmp_path: Path, uploads: Path, redis_url: str, durability: str, min_free: int, way: str, size: int
+) -> None:
+    source = os.urandom(size)
+    flags = ("--redis-url", redis_url, "--durability", durability, "--min-free", str(min_free))
+    with running_server(tmp_path, *flags) as server:
+        url = tus.create(server.url, size)
+        filler = fill(uploads, min_free + size // 2)
+        response = send(url, way, 0, source)
+        offset = tus.offset_of(url)
+
+        assert (507, "ERR_STORAGE_FULL") == (response.status_code, response.json()["code"])
+        assert size // 4 < offset <= size // 2 + 65_536
+        assert source[:offset] == (uploads / tus.upload_id(url)).read_bytes()[:offset]
+        assert free(uploads) >= min_free - 256 * 1024
+
+        again = send(url, way, offset, source[offset:])
+
+        assert 507 == again.status_code
+
+        offset = tus.offset_of(url)
+        filler.unlink()
+
+        assert 204 == send(url, way, offset, source[offset:]).status_code
+        assert source == (uploads / tus.upload_id(url)).read_bytes()
+        assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("size", [60_000, 8 * MIB])
+def test_the_bytes_of_a_creation_that_fit_are_recorded(
+    tmp_path: Path, uploads: Path, redis_url: str, size: int
+) -> None:
+    source = os.urandom(size)
+    with running_server(tmp_path, "--redis-url", redis_url, "--min-free", "0") as server:
+        fill(uploads, size // 2)
+        headers = {**tus.BYTES, "Upload-Length": str(size)}
+        response = httpx.post(server.url, content=source, headers=headers, timeout=60)
+        (made,) = [path for path in uploads.iterdir() if path.suffix == ".info"]
+
+        assert 507 == response.status_code
+
+        offset = tus.offset_of(server.url + made.stem)
+
+        assert size // 4 < offset <= size // 2
+        assert source[:offset] == (uploads / made.stem).read_bytes()[:offset]
+
+
+def test_a_server_starts_on_a_full_volume_and_deletes(tmp_path: Path, uploads: Path, redis_url: str) -> None:
+    with running_server(tmp_path, "--redis-url", redis_url) as server:
+        url = tus.create(server.url, 10)
+
+        assert 204 == tus.patch(url, 0, b"0123456789").status_code
+
+    fill(uploads, 0)
+    with running_server(tmp_path, "--redis-url", redis_url) as server:
+        url = tus.on(url, server.url)
+
+        assert b"0123456789" == httpx.get(url).content
+        assert 204 == httpx.delete(url, headers=tus.TUS).status_code
+        assert not (uploads / tus.upload_id(url)).exists()
