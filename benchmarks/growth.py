@@ -13,8 +13,10 @@ import redis
 
 from tests.processes import running_redis, running_server
 from tusd_py.ledger.redis import RedisLedger
-from tusd_py.ledger.servers import connect
+from tusd_py.ledger.redis.servers import connect
 from tusd_py.ledger.sqlite import SqliteLedger
+from tusd_py.ports import Due
+from tusd_py.storage.file import FileStorage
 from tusd_py.wiring import LEDGER_FILE
 
 from .scenarios import HEAD, Client
@@ -51,15 +53,18 @@ def fill_redis(url: str, count: int) -> None:
             pipe.execute()
 
 
-def sweep_ms(ledger: SqliteLedger | RedisLedger) -> float:
+def sweep_ms(ledger: SqliteLedger | RedisLedger, folder: Path) -> float:
     """Return how long it takes to find out that nothing has expired, in milliseconds."""
 
     async def look() -> float:
-        await ledger.open()
+        storage = FileStorage(folder, durable=False)
+        await ledger.open(storage)
+        await ledger.bind()
         began_at = time.perf_counter()
-        assert await ledger.expired(time.time(), 100) == []
+        assert await ledger.due(time.time(), 100) == Due()
         took_s = time.perf_counter() - began_at
         await ledger.close()
+        storage.close()
         return took_s * 1000
 
     return asyncio.run(look())
@@ -101,7 +106,7 @@ def growth(folder: Path, counts: Sequence[int]) -> str:
                     post_ms = median_ms(lambda client=client: client.create(10))  # type: ignore[misc]
                     head_ms = median_ms(lambda client=client, ask=ask: client.ask(ask))  # type: ignore[misc]
                     ledger = RedisLedger(connect(server_redis.url)) if name == "redis" else SqliteLedger(file)
-                    swept_ms = sweep_ms(ledger)
+                    swept_ms = sweep_ms(ledger, file.parent)
             lines.append(f"| {name} | {count:,} | {post_ms:.2f} | {head_ms:.2f} | {swept_ms:.2f} |")
             print(lines[-1], flush=True)
     return "\n".join([*lines, ""])

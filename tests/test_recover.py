@@ -2,19 +2,21 @@
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 import redis
 
 from tests import tus
 from tests.processes import environment, eventually, running_server
 from tests.receiver import receiving
-from tusd_py.protocol.fileinfo import build_sidecar
-from tusd_py.protocol.upload import Upload
+from tests.support.tusd import tusds_upload
 
 SECRET = "whsec_" + base64.b64encode(b"r" * 32).decode()
 MIB = 1024 * 1024
@@ -34,7 +36,7 @@ def recover(folder: Path, *flags: str) -> list[str]:
 
 
 def test_a_redis_that_lost_everything(tmp_path: Path, redis_url: str) -> None:
-    """What was complete is complete and told again under its id, the rest resumes at a safe offset. Twice is once."""
+    """What was complete is complete, its event is sent again, the rest resumes at a safe offset. Twice is once."""
     uploads = tmp_path / "uploads"
     with receiving() as receiver:
         flags = ("--redis-url", redis_url, "--webhook-url", receiver.url, "--webhook-secret", SECRET)
@@ -52,12 +54,13 @@ def test_a_redis_that_lost_everything(tmp_path: Path, redis_url: str) -> None:
             with redis.Redis.from_url(redis_url) as client:
                 client.flushall()
 
-            assert [404, 404] == [tus.head(complete).status_code, tus.head(half).status_code]
+            # Not 404: the client would start again from byte 0.
+            assert [423, 423] == [tus.head(complete).status_code, tus.head(half).status_code]
 
-            expected = ["1 are complete and told again", "1 can be resumed"]
+            expected = ["1 are complete", "1 can be resumed"]
 
             assert [f"{line} (dry run)" for line in expected] == recover(uploads, "--redis-url", redis_url, "--dry-run")
-            assert 404 == tus.head(half).status_code
+            assert 423 == tus.head(half).status_code
             assert expected == recover(uploads, "--redis-url", redis_url)
             assert ["2 had a record"] == recover(uploads, "--redis-url", redis_url)
 
@@ -75,6 +78,7 @@ def test_a_redis_that_lost_everything(tmp_path: Path, redis_url: str) -> None:
             )
             assert 204 == tus.patch(half, 3, b"3456789").status_code
             assert b"0123456789" == httpx.get(half).content
+            assert 404 == tus.head(server.url + "0" * 32).status_code
 
 
 def test_a_running_patch_does_not_mix_with_what_was_recovered(tmp_path: Path, redis_url: str) -> None:
@@ -111,29 +115,91 @@ def test_a_lost_sqlite_file(tmp_path: Path) -> None:
         assert 204 == tus.patch(tus.on(url, server.url), 5, b"56789").status_code
 
 
+def test_a_ledger_that_is_older_than_the_volume_is_brought_forward(tmp_path: Path, redis_url: str) -> None:
+    """Redis came back with an older snapshot: what was finished since is finished, and its callback goes out."""
+    uploads = tmp_path / "uploads"
+    with receiving() as receiver, redis.Redis.from_url(redis_url) as client:
+        flags = ("--redis-url", redis_url, "--webhook-url", receiver.url, "--webhook-secret", SECRET)
+        with running_server(tmp_path, *flags) as server:
+            finished, grown, same = (tus.create(server.url, 10) for _ in range(3))
+            for url in (finished, grown, same):
+                tus.patch(url, 0, b"012")
+            snapshot = {key: client.dump(key) for key in client.keys("*")}
+            tus.patch(finished, 3, b"3456789")
+            tus.patch(grown, 3, b"345")
+            eventually(lambda: len(receiver.received) == 1)
+        client.flushall()
+        for key, value in snapshot.items():
+            client.restore(key, 0, value)
+
+        expected = ["1 had a record", "2 had a record that was behind"]
+
+        assert [f"{line} (dry run)" for line in expected] == recover(uploads, "--redis-url", redis_url, "--dry-run")
+        assert expected == recover(uploads, "--redis-url", redis_url)
+        assert ["3 had a record"] == recover(uploads, "--redis-url", redis_url)
+
+        with running_server(tmp_path, *flags) as server:
+            assert [10, 6, 3] == [tus.offset_of(tus.on(url, server.url)) for url in (finished, grown, same)]
+            eventually(lambda: len(receiver.received) == 2)
+
+            assert {f"post-finish-{tus.upload_id(finished)}"} == set(receiver.ids())
+            assert b"0123456789" == httpx.get(tus.on(finished, server.url)).content
+
+
+def test_events_of_old_finishes_need_not_be_sent_again(tmp_path: Path, redis_url: str) -> None:
+    """By hand (--no-callbacks) or by time; what is sent says that recover sent it."""
+    uploads = tmp_path / "uploads"
+    flags = ("--redis-url", redis_url)
+    with redis.Redis.from_url(redis_url) as client:
+
+        def owed() -> list[bytes]:
+            return [fields[b"body"] for _, fields in client.xrange("tusd:{0}:events")]
+
+        with running_server(tmp_path, *flags) as server:
+            old, new = tus.create(server.url, 3), tus.create(server.url, 3)
+            for url in (old, new):
+                tus.patch(url, 0, b"012")
+            for name in (tus.upload_id(old), tus.upload_id(old) + ".info"):
+                subprocess.run(["touch", "-d", "2 days ago", str(uploads / name)], check=True)
+        since = (datetime.now(UTC) - timedelta(days=1)).isoformat()
+        for options, expected in (
+            (["--no-callbacks"], []),
+            (["--callbacks-since", since], [new]),
+            (["--callbacks-since", "2020-01-01"], [old, new]),
+            ([], [old, new]),
+        ):
+            client.flushall()
+
+            assert ["2 are complete"] == recover(uploads, *flags, *options)
+
+            events = [json.loads(body) for body in owed()]
+
+            assert {tus.upload_id(url) for url in expected} == {event["Event"]["Upload"]["ID"] for event in events}
+            assert all(event["Recovered"] is True for event in events)
+
+
+def test_a_time_that_is_none_is_refused(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "tusd_py", "recover", "--upload-dir", str(tmp_path), "--callbacks-since", "yesterday"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=environment(),
+    )
+
+    assert (2, True) == (ended.returncode, "yesterday" in ended.stderr)
+
+
 def test_a_folder_of_tusds_is_taken_over(tmp_path: Path) -> None:
     """Offset is the size of the file; what cannot be read is named."""
     folder = tmp_path / "uploads"
     folder.mkdir()
     for name, size in (("a" * 32, 10), ("b" * 32, 4)):
-        storage = {"Type": "filestore", "Path": str(folder / name), "InfoPath": str(folder / f"{name}.info")}
-        info = {
-            "ID": name,
-            "Size": 10,
-            "SizeIsDeferred": False,
-            "Offset": 0,
-            "MetaData": {"filename": "a.mp4"},
-            "IsPartial": False,
-            "IsFinal": False,
-            "PartialUploads": None,
-            "Storage": storage,
-        }
-        (folder / f"{name}.info").write_text(json.dumps(info))
-        (folder / name).write_bytes(b"0123456789"[:size])
+        tusds_upload(folder, name, size)
     (folder / ("c" * 32)).write_bytes(b"whose?")
     printed = recover(folder)
 
-    assert ["1 are complete and told again", "1 can be resumed", "1 could not be read"] == sorted(printed[:3])
+    assert ["1 are complete", "1 are no uploads", "1 can be resumed"] == sorted(printed[:3])
     assert re.match("c{32}: .* is missing", printed[3])
 
     with running_server(tmp_path) as server:
@@ -142,23 +208,65 @@ def test_a_folder_of_tusds_is_taken_over(tmp_path: Path) -> None:
         assert b"0123456789" == httpx.get(server.url + "a" * 32).content
 
 
-def test_what_a_crash_left_over_is_removed(tmp_path: Path) -> None:
-    """Old files with our mark and without bytes; never a file that others may have put there."""
+def test_what_tusd_finished_meanwhile_is_finished(tmp_path: Path, redis_url: str) -> None:
+    """Taken over half-way, and then written to by tusd again: only a file with every byte proves anything."""
     folder = tmp_path / "uploads"
     folder.mkdir()
-    for name in ("a" * 32, "b" * 32, "d" * 32):
-        upload = Upload(id=name, length=10, offset=0, metadata="", created_at=0.0)
-        (folder / f"{name}.info").write_text(build_sidecar(upload, {}))
-        (folder / name).touch()
-    (folder / ("b" * 32)).write_bytes(b"something")
-    for name in ("LICENSE", "e" * 32, "f" * 32, f"{'f' * 32}.info"):
-        (folder / name).touch()
-    for path in folder.iterdir():
-        if path.name[0] != "d":
-            subprocess.run(["touch", "-d", "2 hours ago", str(path)], check=True)
-    with running_server(tmp_path, "--tidy-interval", "1"):
-        eventually(lambda: not (folder / ("a" * 32)).exists())
+    for name in ("a" * 32, "b" * 32):
+        tusds_upload(folder, name, 4)
 
-        left = sorted(path.name[0] for path in folder.iterdir() if not path.name.startswith("."))
+    assert ["2 can be resumed"] == recover(folder, "--redis-url", redis_url)
 
-        assert ["L", "b", "b", "d", "d", "e", "f", "f"] == left
+    (folder / ("a" * 32)).write_bytes(b"0123456789")
+    (folder / ("b" * 32)).write_bytes(b"012345")
+
+    assert ["1 had a record", "1 had a record that was behind"] == recover(folder, "--redis-url", redis_url)
+
+    with running_server(tmp_path, "--redis-url", redis_url) as server:
+        assert 10 == tus.offset_of(server.url + "a" * 32)
+        assert 4 == tus.offset_of(server.url + "b" * 32)
+        assert b"0123456789" == httpx.get(server.url + "a" * 32).content
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"größe": "1", "filename": "a.mp4"},
+        {"two words": "1", "filename": "a.mp4"},
+        {"filename": "a.mp4", "x": "y" * 40_000},
+    ],
+)
+def test_what_can_be_resumed_according_to_recover_can(tmp_path: Path, metadata: dict[str, str]) -> None:
+    """Metadata that no header can carry is left out, and named."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    tusds_upload(folder, "a" * 32, 4, metadata)
+    printed = recover(folder)
+
+    assert "1 can be resumed" == printed[0]
+    assert re.search("metadata .* is left out", printed[1])
+
+    with running_server(tmp_path) as server:
+        url = server.url + "a" * 32
+
+        assert (200, "filename YS5tcDQ=") == (tus.head(url).status_code, tus.head(url).headers["Upload-Metadata"])
+        assert 204 == tus.patch(url, 4, b"456789").status_code
+
+
+def test_whatever_lies_in_the_folder_is_counted_and_named(tmp_path: Path) -> None:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    tusds_upload(folder, "a" * 32, 10)
+    (folder / ("b" * 32 + ".info")).mkdir()
+    (folder / "no upload.info").write_text("{}")
+    (folder / "notes.txt").write_text("mine")
+    (folder / "sub").mkdir()
+    (folder / "away").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / ("c" * 32 + ".info"))
+    printed = recover(folder)
+    lines = "\n".join(printed)
+
+    assert "1 are complete" in printed
+
+    for name in ("b" * 32, "no upload.info", "notes.txt", "sub", "away", "c" * 32):
+        assert re.search(f"^{name}.*: ", lines, re.MULTILINE), name

@@ -85,7 +85,7 @@ def test_a_ledger_of_another_version_is_one_line_and_status_2(tmp_path: Path) ->
     ended = run("serve", "--upload-dir", str(tmp_path), "--port", "0")
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
-    assert "is a ledger of version 99, this server needs version 1" in ended.stderr
+    assert "has records of version 99, this server knows up to 2" in ended.stderr
 
 
 def test_the_secret_that_is_proposed_is_right() -> None:

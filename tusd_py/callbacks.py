@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import logging
 import random
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -73,8 +72,8 @@ async def deliver(ledger: Ledger, outbox: Outbox, receivers: Receivers) -> None:
         async with httpx.AsyncClient(timeout=receivers.timeout_s) as client:
             while True:
                 wake.clear()
-                for delivery in await claimed(outbox, receivers, AT_ONCE - len(running)):
-                    task = asyncio.create_task(tell(outbox, receivers, client, delivery))
+                for delivery in await claimed(outbox, receivers, ledger.now, AT_ONCE - len(running)):
+                    task = asyncio.create_task(send(outbox, receivers, client, delivery, ledger.now))
                     running.add(task)
                     task.add_done_callback(forget(running, wake))
                 with suppress(TimeoutError):
@@ -98,32 +97,41 @@ def forget(running: set[asyncio.Task[None]], wake: asyncio.Event) -> "Callable[[
     return done
 
 
-async def claimed(outbox: Outbox, receivers: Receivers, limit: int) -> list[Delivery]:
-    """Return up to limit events that are due; none while the outbox is away."""
+async def claimed(outbox: Outbox, receivers: Receivers, clock: Callable[[], float], limit: int) -> list[Delivery]:
+    """Return up to limit events that are due by the clock (Unix seconds); none while the outbox is away."""
     if limit <= 0:
         return []
     try:
-        return await outbox.claim(time.time(), receivers.claim_s, limit)
+        return await outbox.claim(clock(), receivers.claim_s, limit)
     except Unavailable:
         return []
 
 
-async def tell(outbox: Outbox, receivers: Receivers, client: httpx.AsyncClient, delivery: Delivery) -> None:
-    """Post one event to the receivers that have not confirmed it, and settle it: confirmed, postponed or buried."""
+async def send(
+    outbox: Outbox,
+    receivers: Receivers,
+    client: httpx.AsyncClient,
+    delivery: Delivery,
+    clock: Callable[[], float],
+) -> None:
+    """Post one event to the receivers that have not confirmed it, and settle it: confirmed, postponed or buried.
+
+    clock gives Unix seconds; the ledger's, since this machine's may be wrong by days, and events would be given up.
+    """
     event = delivery.event
     failures: list[str] = []
     for url in receivers.urls:
-        if url not in delivery.told:
-            failure = await post(client, url, receivers, event)
+        if url not in delivery.confirmed_by:
+            failure = await post(client, url, receivers, event, int(clock()))
             if failure is None:
-                delivery = replace(delivery, told=delivery.told | {url})
+                delivery = replace(delivery, confirmed_by=delivery.confirmed_by | {url})
             else:
                 failures.append(f"{url}: {failure}")
     if not failures:
         await outbox.confirm(event)
         return
     reason = "; ".join(failures)
-    now = time.time()
+    now = clock()
     if now - event.created_at >= receivers.give_up_after_s:
         log.error("callback %s buried after %d attempts: %s", event.id, delivery.attempt, reason)
         await outbox.bury(delivery, reason)
@@ -133,9 +141,8 @@ async def tell(outbox: Outbox, receivers: Receivers, client: httpx.AsyncClient, 
         await outbox.postpone(delivery, now + pause_s, reason)
 
 
-async def post(client: httpx.AsyncClient, url: str, receivers: Receivers, event: Event) -> str | None:
-    """Post the event to one receiver; return None when it said 2xx, otherwise what it said instead."""
-    timestamp = int(time.time())
+async def post(client: httpx.AsyncClient, url: str, receivers: Receivers, event: Event, timestamp: int) -> str | None:
+    """Post the event to one receiver at timestamp; return None when it said 2xx, otherwise what it said instead."""
     headers = {
         "content-type": "application/json",
         "webhook-id": event.id,

@@ -4,14 +4,17 @@ import errno
 import mimetypes
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .settings import ENV_PREFIX, Settings, WrongSetting, build, flag, parse
+
+if TYPE_CHECKING:  # a command imports what it needs
+    from .wiring import Parts
 
 Command = Callable[..., Any]
 
@@ -48,6 +51,23 @@ def settings_of(options: dict[str, Any]) -> Settings:
     return Settings(**values)
 
 
+def moment(context: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Return the time that a text names, in Unix seconds; without a zone it is UTC."""
+    from datetime import UTC, datetime
+
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} must be a date, a date and time (ISO 8601), or Unix seconds") from None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+
+
 def check_writable(folder: Path) -> None:
     """Make the folder if there is none. Raises WrongSetting when no file can be made in it."""
     probe = folder / f".tusd_py.writable-{secrets.token_hex(8)}"
@@ -77,35 +97,89 @@ def serve(**options: Any) -> None:
 
 @cli.command()
 @settings_options
-@click.option("--dry-run", is_flag=True, help="Only tell what would be done.")
-def recover(dry_run: bool, **options: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--no-callbacks", is_flag=True, help="Send no event for uploads that are found finished.")
+@click.option(
+    "--callbacks-since",
+    metavar="TIME",
+    callback=moment,
+    help="Send events only for uploads finished since then: 2026-11-20, 2026-11-20T10:00:00Z, or Unix seconds.",
+)
+def recover(dry_run: bool, no_callbacks: bool, callbacks_since: float | None, **options: Any) -> None:
     """Make the records of uploads again from the upload folder, after the ledger lost them.
 
-    What can be resumed resumes at a safe offset, what is complete is told again under the same id. A record that is
-    there is left alone: it may run twice, and beside live servers. A folder that tusd's file store left is taken over.
+    What can be resumed resumes at a safe offset; the event of what is finished is sent again under the same id. A
+    record that is behind its files is brought forward, any other is left alone: it may run twice, and beside live
+    servers. A folder that tusd's file store left is taken over.
     """
-    import asyncio
+    from .upkeep import recover
 
-    from .protocol.refusals import Unavailable
-    from .recover import recover
-    from .wiring import open_engine
+    def is_wanted(finished_at: float) -> bool:
+        return not no_callbacks and (callbacks_since is None or finished_at >= callbacks_since)
 
     def say(text: str) -> None:
         click.echo(text, err=True)
 
-    async def run(settings: Settings) -> None:
-        async with open_engine(settings) as (engine, _):
-            ids = await engine.ids()
-            hidden = not sys.stderr.isatty()
-            with click.progressbar(length=len(ids), label="uploads", file=sys.stderr, hidden=hidden) as bar:
-                found = await recover(engine, ids, dry_run=dry_run, step=lambda: bar.update(1), say=say)
+    async def run(parts: "Parts") -> None:
+        listing = await parts.storage.listing()
+        hidden = not sys.stderr.isatty()
+        with click.progressbar(length=len(listing.ids), label="uploads", file=sys.stderr, hidden=hidden) as bar:
+            found = await recover(
+                parts.engine, listing.ids, callback=is_wanted, dry_run=dry_run, step=lambda: bar.update(1), say=say
+            )
+        for name in listing.others:
+            say(f"{name}: its name is not that of an upload")
+        if not dry_run:
+            await parts.ledger.recovered()
+        dry = " (dry run)" if dry_run else ""
         for what, count in sorted(found.items(), key=lambda item: str(item[0])):
-            click.echo(f"{count} {what.value if what else 'could not be read'}{' (dry run)' if dry_run else ''}")
+            click.echo(f"{count} {what.value if what else 'are no uploads'}{dry}")
+        if listing.others:
+            click.echo(f"{len(listing.others)} have no name of an upload{dry}")
+
+    run_with_parts(options, run)
+
+
+@cli.command()
+@settings_options
+@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+def tidy(dry_run: bool, **options: Any) -> None:
+    """Remove the files that crashes left of uploads that never were or are gone.
+
+    The server does it by itself (--tidy-interval). Only what is provably a file of this server is ever removed.
+    """
+    from .upkeep import tidy
+
+    async def run(parts: "Parts") -> None:
+        tidied = await tidy(parts.ledger, parts.storage, dry_run=dry_run)
+        for upload_id in tidied.removed:
+            click.echo(f"{upload_id} {'would be removed' if dry_run else 'removed'}")
+        click.echo(f"{len(tidied.removed)} removed{' (dry run)' if dry_run else ''}")
+        if tidied.unrecorded:
+            click.echo(f"{tidied.unrecorded} have no record; see `tusd-py recover --dry-run`")
+
+    run_with_parts(options, run)
+
+
+def run_with_parts(options: dict[str, Any], run: "Callable[[Parts], Awaitable[None]]") -> None:
+    """Run a command on the ledger and the folder that the options name."""
+    import asyncio
+
+    from .ports import WrongLedger
+    from .protocol.refusals import Refusal
+    from .wiring import open_parts
+
+    async def opened(settings: Settings) -> None:
+        async with open_parts(settings) as parts:
+            await parts.ledger.bind()
+            await run(parts)
 
     try:
-        asyncio.run(run(settings_of(options)))
-    except Unavailable as exc:
+        asyncio.run(opened(settings_of(options)))
+    except Refusal as exc:
         raise click.ClickException(exc.detail) from exc
+    except (WrongLedger, OSError) as exc:
+        raise click.ClickException(str(exc)) from exc
 
 
 def pairs(separator: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], dict[str, str]]:

@@ -1,4 +1,4 @@
-"""What may be done to uploads: create, append, inspect, terminate, sweep.
+"""What may be done to an upload: create, append, inspect, terminate, expire, restore.
 
 What always holds:
 
@@ -8,44 +8,53 @@ What always holds:
    bytes is a record and nothing else.
 2. Only a lease changes an upload. Every commit is checked against its token in the step that writes it, every write
    against its deadline, and the open file is locked.
-3. An event is born in the same atomic step as the change it tells of.
-4. HEAD tells the truth and disturbs no one who receives; a silent holder lets go; PATCH and DELETE make it yield.
+3. An event is born in the same atomic step as the change it reports.
+4. HEAD answers the true offset and disturbs no one who receives; a silent holder lets go; PATCH and DELETE make it
+   yield.
 5. The rules are in protocol/, which never awaits, never looks at the clock, never logs.
-6. Beside each upload's bytes lies a sidecar that says whose bytes they are.
-7. Neither record nor file is believed alone: a file shorter than its record takes the offset back, loudly.
+6. Beside each upload's bytes lies a sidecar that says whose bytes they are. It is there before the bytes.
+7. Neither record nor file is believed alone: a file shorter than its record takes the offset back, loudly; a record
+   that is behind what its sidecar proves is brought forward.
 8. Nothing before permission: limits and the lease are settled before the first byte of a body is stored.
+9. "Finished" is a state of the record, not an offset.
+10. Nothing is removed that is not provably ours, and nothing at all while the volume is not the ledger's.
+11. Bytes are copied only under an id that follows from what is copied, and its record comes first.
 """
 
 import logging
 import secrets
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
+from .events import finish_event
 from .lease import Lease, Leases
-from .ports import Body, Event, LeaseLost, Ledger, Storage
-from .protocol.fileinfo import build_hook
+from .ports import Body, Event, LeaseLost, Ledger, Storage, Tombstone
+from .protocol.fileinfo import Sidecar
 from .protocol.messages import Append, Checksum, Create, Limits, Request
-from .protocol.refusals import NotFinished, Refusal, Unavailable, UploadGone, UploadNotFound
-from .protocol.upload import Upload, check_size, length_of_parts, offset_mismatch, too_long
+from .protocol.refusals import LedgerUnrecovered, NotFinished, Unavailable, UploadGone, UploadNotFound
+from .protocol.upload import State, Upload, check_size, final_id, length_of_parts, offset_mismatch, too_long
 from .transfer import Pace, Transfer
 
-TOMBSTONE_S = 7 * 24 * 3600.0  # how long a removed upload answers 410; a browser tab that slept a week learns why
+TOMBSTONE_S = 7 * 24 * 3600.0  # how long a removed upload says why it is gone; a browser tab may sleep for a week
 PARTS_KEPT_S = 3600.0  # how long the parts of a final upload stay: a client whose answer was lost asks again
-SWEEP_BATCH = 1000  # uploads removed in one turn; a turn ends well within its lease
+MOST_FINALS = 64  # of the same parts, made and removed within the week of their tombstones; no client needs two
+SEEN_S = 1.0  # a look at the volume counts this long for requests that change no file
 
 log = logging.getLogger("tusd_py")
 
 
 class Recovered(StrEnum):
-    """What became of an upload when its record was looked for."""
+    """What became of an upload when its record was compared with its files."""
 
     KNOWN = "had a record"
     GONE = "were removed"
+    IN_USE = "are in use"
+    FORWARD = "had a record that was behind"
     RESUMABLE = "can be resumed"
-    COMPLETE = "are complete and told again"
+    COMPLETE = "are complete"
 
 
 class Engine:
@@ -59,15 +68,16 @@ class Engine:
         limits: Limits,
         pace: Pace,
         expire_after_s: float,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
     ) -> None:
+        """now gives Unix seconds; the ledger's clock if it is not given."""
         self.limits = limits
         self._ledger = ledger
         self._storage = storage
         self._leases = leases
         self._pace = pace
         self._expire_after_s = expire_after_s
-        self._now = now
+        self._now = now or ledger.now
 
     async def create(self, create: Create, body: Body, request: Request) -> Upload:
         """Make a new upload, receive the first bytes if the request carries some, and return it.
@@ -77,9 +87,10 @@ class Engine:
         if create.parts:
             return await self.concatenate(create, request)
         check_size(create.length, self.limits)
+        await self._storage.check_room(within_s=SEEN_S)
         now = self._now()
         upload = Upload(
-            id=secrets.token_hex(16),  # 128 random bits: who has the URL may write
+            id=secrets.token_hex(16),  # 128 random bits: whoever has the URL can write
             length=create.length,
             offset=0,
             metadata=create.metadata,
@@ -92,13 +103,14 @@ class Engine:
             if upload.is_complete:
                 # "Such an upload is immediately complete after its creation" (Creation, POST, on a length of 0)
                 await self._storage.concatenate(upload, (), lambda: None)
-            await self._ledger.create(upload, event=self._finished(upload, request))
+            upload, event = self._finish(upload, request)
+            await self._ledger.create(upload, event=event)
             return upload
         async with self._leases.hold_new(upload) as lease:
             return await self._receive(lease, upload, room, body, create.checksum, request)
 
     async def concatenate(self, create: Create, request: Request) -> Upload:
-        """Make a final upload of finished partial ones and return it.
+        """Make a final upload of finished partial ones and return it; asked again, the same one.
 
         "The partial uploads MUST be concatenated as per the order specified in the list." (Concatenation)
         Raises BadHeader, NotFinished, TooLarge, UploadNotFound, UploadGone, UploadLocked, StorageFull, Unavailable.
@@ -110,22 +122,41 @@ class Engine:
                 part: await stack.enter_async_context(self._leases.hold(part)) for part in sorted(set(create.parts))
             }
             length = length_of_parts([held[part].upload for part in create.parts], self.limits)
-            now = self._now()
-            upload = Upload(secrets.token_hex(16), length, length, create.metadata, now, None, create.concat)
-
-            def guard() -> None:
-                for lease in held.values():
-                    lease.check()
-
-            await self._storage.concatenate(upload, create.parts, guard)
-            await self._ledger.create(upload, event=self._finished(upload, request))
+            lease = await self._hold_final(stack, create, length)
+            if not lease.upload.is_finished:
+                upload = lease.upload.at(length, expires_at=None)
+                await self._storage.concatenate(upload, create.parts, lease.check)
+                upload, event = self._finish(upload, request)
+                await lease.commit(upload, event=event, release=True)
             # "The Server MAY delete partial uploads after concatenation." Not at once: the answer may be lost, and the
             # client asks again.
-            for lease in held.values():
-                part = lease.upload.at(lease.upload.offset, expires_at=now + PARTS_KEPT_S)
+            for part_lease in held.values():
+                part = part_lease.upload.at(part_lease.upload.offset, expires_at=self._now() + PARTS_KEPT_S)
                 with suppress(LeaseLost, Unavailable):  # it expires later, then
-                    await lease.commit(part, release=True)
-        return upload
+                    await part_lease.commit(part, release=True)
+        return lease.upload
+
+    async def _hold_final(self, stack: AsyncExitStack, create: Create, length: int) -> Lease:
+        """Return a lease on the final upload of these parts; it is recorded, without a byte, if it was not yet."""
+        for attempt in range(MOST_FINALS):
+            upload_id = final_id(create.parts, create.metadata, attempt)
+            try:
+                return await stack.enter_async_context(self._leases.hold(upload_id))
+            except UploadGone:
+                continue
+            except UploadNotFound:
+                now = self._now()
+                upload = Upload(
+                    id=upload_id,
+                    length=length,
+                    offset=0,
+                    metadata=create.metadata,
+                    created_at=now,
+                    expires_at=now + PARTS_KEPT_S,  # what a crash leaves of the copy goes with the parts
+                    concat=create.concat,
+                )
+                return await stack.enter_async_context(self._leases.hold_new(upload))
+        raise UploadGone(f"{MOST_FINALS} uploads made of these parts were removed; upload the parts anew")
 
     async def append(self, append: Append, body: Body, request: Request) -> Upload:
         """Receive the body at the offset it claims and return the upload as it is now.
@@ -135,7 +166,7 @@ class Engine:
         """
         async with self._leases.hold(append.upload_id) as lease:
             upload, room = lease.upload.admit(append, self._now(), self.limits)
-            if lease.upload.is_complete:
+            if lease.upload.is_finished:
                 if await body.has_more():
                     raise too_long(upload, 0, None)
                 return upload
@@ -146,6 +177,7 @@ class Engine:
 
         Raises UploadNotFound, UploadGone, UploadLocked, Unavailable.
         """
+        await self._storage.check(within_s=SEEN_S)
         upload = await self._leases.settled(upload_id)
         if upload.has_expired(self._now()):
             raise UploadGone(f"The upload {upload_id} has expired; start a new upload")
@@ -159,78 +191,92 @@ class Engine:
         (Termination, DELETE). "For all future requests to this URL, the Server SHOULD respond with the `404 Not Found`
         or `410 Gone` status." (Termination, DELETE)
         """
+        # Before the record goes: an unmounted volume has no file to remove, and would have it again later.
+        await self._storage.check()
         async with self._leases.hold(upload_id) as lease:
-            await self._remove(lease, "terminated")
+            await self._remove(lease, State.CANCELLED, "terminated")
+
+    async def expire(self, upload_id: str) -> bool:
+        """Remove the upload if its time is over, and return whether it was.
+
+        Raises UploadNotFound, UploadGone, UploadLocked, Unavailable; LeaseLost.
+        """
+        async with self._leases.hold(upload_id) as lease:
+            if not lease.upload.has_expired(self._now()):
+                return False
+            await self._remove(lease, State.EXPIRED, "expired")
+            return True
+
+    async def forget(self, upload_id: str) -> None:
+        """Drop a tombstone, and with it what may be left of the files. Raises Unavailable, OSError."""
+        await self._storage.remove(upload_id)
+        await self._ledger.forget(upload_id)
 
     async def locate(self, upload_id: str) -> tuple[Upload, Path]:
         """Return a finished upload and where its bytes are.
 
         Raises NotFinished, UploadNotFound, UploadGone, Unavailable.
         """
+        await self._storage.check(within_s=SEEN_S)
         upload = (await self._ledger.inspect(upload_id, ask=False)).upload
-        if not upload.is_complete:
+        if not upload.is_finished:
             raise NotFinished(
                 f"The upload is at {upload.offset} of {upload.length if upload.length is not None else 'unknown'} bytes"
             )
         return upload, self._storage.path(upload_id)
 
-    async def sweep(self) -> int:
-        """Remove the unfinished uploads that have expired and return how many there were."""
-        swept = 0
-        for upload_id in await self._ledger.expired(self._now(), SWEEP_BATCH):
-            try:
-                async with self._leases.hold(upload_id) as lease:
-                    if lease.upload.has_expired(self._now()):
-                        await self._remove(lease, "expired")
-                        swept += 1
-            except Refusal as exc:  # in use after all, or swept by another; the next turn sees
-                log.info("not swept: %s: %s", upload_id, exc)
-        return swept
+    async def restore(
+        self, upload_id: str, *, callback: Callable[[float], bool], dry_run: bool, say: Callable[[str], object]
+    ) -> Recovered:
+        """Bring the record of an upload to what its files prove, and return what was done.
 
-    async def tidy(self, older_than_s: float) -> int:
-        """Remove what a crash left of uploads that never were or are gone; return how many.
-
-        Nothing is removed that has bytes and a sidecar but no record: recover() makes the record from them.
-        """
-        removed = 0
-        for upload_id in (await self._storage.listing()).ids:
-            try:
-                await self._ledger.inspect(upload_id, ask=False)
-                continue
-            except UploadGone:
-                pass
-            except UploadNotFound:
-                if not await self._storage.is_stray(upload_id, older_than_s):
-                    continue
-            await self._storage.remove(upload_id)
-            removed += 1
-        return removed
-
-    async def ids(self) -> Sequence[str]:
-        """Return the ids of all uploads that there are files of."""
-        return (await self._storage.listing()).ids
-
-    async def recover(self, upload_id: str, *, dry_run: bool) -> Recovered:
-        """Make the record of an upload from its files, if there is none; a complete one is told again under its id.
-
-        Raises ValueError when the files do not tell; Unavailable.
+        The record is made if there is none, and brought forward if it is behind. A finished upload has its event sent
+        again, under the same id, if callback says so of the time when it was finished (Unix seconds). say gets a line
+        about what could not be kept. Raises ValueError when the files do not say enough, or contradict the record;
+        Unavailable.
         """
         try:
-            await self._ledger.inspect(upload_id, ask=False)
-            return Recovered.KNOWN
+            sight = await self._ledger.inspect(upload_id, ask=False)
         except UploadGone:
             return Recovered.GONE
-        except UploadNotFound:
-            pass
-        upload = (await self._storage.read(upload_id)).upload
-        upload = upload.at(upload.offset, expires_at=self._expires_at())
+        except (UploadNotFound, LedgerUnrecovered):
+            found = await self._storage.read(upload_id)
+            upload = self._proven(found.upload, found)
+            if found.left_out:
+                say(f"{upload_id}: metadata that no header can carry is left out: {', '.join(found.left_out)}")
+            if not dry_run:
+                await self._ledger.create(upload, event=self._recovered(upload, found, callback))
+            return Recovered.COMPLETE if upload.is_finished else Recovered.RESUMABLE
+        if sight.is_held:
+            return Recovered.IN_USE
+        found = await self._storage.read(upload_id)
+        if not found.is_ahead_of(sight.upload):
+            return Recovered.KNOWN
         if not dry_run:
-            request = Request("RECOVER", upload_id, {}, "")
-            await self._ledger.create(upload, event=self._finished(upload, request))
-        return Recovered.COMPLETE if upload.is_complete else Recovered.RESUMABLE
+            async with self._leases.hold(upload_id) as lease:
+                found = await self._storage.read(upload_id)
+                if not found.is_ahead_of(lease.upload):
+                    return Recovered.KNOWN
+                upload = self._proven(lease.upload, found)
+                await lease.commit(upload, event=self._recovered(upload, found, callback), release=True)
+        return Recovered.FORWARD
+
+    def _proven(self, upload: Upload, found: Sidecar) -> Upload:
+        """Return the upload as far as its files prove it. Raises ValueError when they contradict its record."""
+        proven = found.upload
+        if None not in (upload.length, proven.length) and upload.length != proven.length:
+            raise ValueError(f"its record has the length {upload.length}, its files have {proven.length}")
+        upload = replace(upload, length=upload.length if proven.length is None else proven.length)
+        # Whatever another server left stays until a client has gone on with it: its files are not ours to remove.
+        expires_at = self._expires_at() if found.is_ours else None
+        return upload.at(proven.offset, expires_at=expires_at).finished(found.changed_at)
+
+    def _recovered(self, upload: Upload, found: Sidecar, callback: Callable[[float], bool]) -> Event | None:
+        return self._event(upload, None) if callback(found.changed_at) else None
 
     async def ready(self) -> None:
-        """Return when the ledger answers. Raises Unavailable."""
+        """Return when the ledger answers and the folder is the right one. Raises Unavailable."""
+        await self._storage.check()
         await self._ledger.ping()
 
     async def _receive(
@@ -241,7 +287,7 @@ class Engine:
             if writer.offset < upload.offset:
                 await self._take_back(lease, upload, writer.offset)
             transfer = Transfer(lease, upload, writer, body, checksum, self._pace, self._expires_at)
-            return await transfer.run(room, lambda done: self._finished(done, request))
+            return await transfer.run(room, lambda reached: self._finish(reached, request))
         finally:
             await writer.close()
 
@@ -254,24 +300,18 @@ class Engine:
         await lease.commit(upload.at(size, expires_at=upload.expires_at), take_back=True)
         raise offset_mismatch(upload.offset, size)
 
-    async def _remove(self, lease: Lease, reason: str) -> None:
-        await lease.remove(reason, self._now() + TOMBSTONE_S)
+    async def _remove(self, lease: Lease, state: State, reason: str) -> None:
+        now = self._now()
+        await lease.remove(Tombstone(state=state, reason=reason, removed_at=now, forget_at=now + TOMBSTONE_S))
         await self._storage.remove(lease.upload.id)
 
     def _expires_at(self) -> float | None:
         return self._now() + self._expire_after_s if self._expire_after_s else None
 
-    def _finished(self, upload: Upload, request: Request) -> Event | None:
-        """Return what is to be told of an upload as it is now: nothing before its last byte, nothing of a mere part.
+    def _finish(self, upload: Upload, request: Request) -> tuple[Upload, Event | None]:
+        """Return the upload as it is to be recorded now, finished if every byte is there, and the event of that."""
+        upload = upload.finished(self._now())
+        return upload, self._event(upload, request)
 
-        "The Server SHOULD NOT process these partial uploads until they are concatenated" (Concatenation)
-        """
-        if not upload.is_complete or upload.is_partial:
-            return None
-        return Event(
-            id=f"post-finish-{upload.id}",
-            kind="post-finish",
-            upload_id=upload.id,
-            body=build_hook("post-finish", upload, self._storage.describe(upload.id), request),
-            created_at=self._now(),
-        )
+    def _event(self, upload: Upload, request: Request | None) -> Event | None:
+        return finish_event(upload, self._storage.describe(upload.id), request, self._now())

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
-from .ports import Event, Held, LeaseLost, Ledger, Signal
+from .ports import Event, Held, LeaseLost, Ledger, Signal, Tombstone
 from .protocol.refusals import Unavailable, UploadLocked
 from .protocol.upload import Upload
 
@@ -68,9 +68,9 @@ class Lease:
         self.upload = upload
         self.released = release
 
-    async def remove(self, reason: str, forget_at: float) -> None:
-        """Turn the record into a tombstone until forget_at (Unix seconds); the lease ends with it. Raises LeaseLost."""
-        await self._ledger.remove(self.upload.id, self._token, reason, forget_at)
+    async def remove(self, tombstone: Tombstone) -> None:
+        """Replace the record by a tombstone; the lease ends with it. Raises LeaseLost."""
+        await self._ledger.remove(self.upload.id, self._token, tombstone)
         self.released = True
 
     def _renewed(self, asked_at: float) -> None:
@@ -143,7 +143,7 @@ class Leases:
 
     @asynccontextmanager
     async def hold_new(self, upload: Upload) -> AsyncIterator[Lease]:
-        """Record a new upload and hold it for the length of the block."""
+        """Record a new upload and hold it for the length of the block. Raises UploadLocked when the id is taken."""
         token = new_token()
         asked_at = time.monotonic()
         await self._ledger.create(upload, token=token, ttl_s=self.ttl_s)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .protocol.fileinfo import Sidecar
-from .protocol.upload import Upload
+from .protocol.upload import State, Upload
 
 
 class LeaseLost(Exception):
@@ -19,7 +19,7 @@ class LeaseLost(Exception):
 
 
 class WrongLedger(Exception):
-    """What is there is no ledger that this server can use; the text is one line that says why."""
+    """The ledger is not one that this server can use with its folder; the text is one line that says why."""
 
 
 class BodyCutShort(Exception):
@@ -39,7 +39,7 @@ Watcher = Callable[[Signal], None]  # called in the event loop; must not block
 OUTBOX = ""  # what to watch for Signal.EVENT: no upload has this id
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that the application must hear of."""
 
@@ -50,13 +50,47 @@ class Event:
     created_at: float  # Unix seconds
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """An event that is due, claimed for some time by one worker."""
 
     event: Event
     attempt: int  # 1 is the first
-    told: frozenset[str] = frozenset()  # the receivers that have confirmed it already
+    confirmed_by: frozenset[str] = frozenset()  # the receivers that need not get it again
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tombstone:
+    """What is kept of an upload that was removed."""
+
+    state: State  # CANCELLED or EXPIRED
+    reason: str  # how it was removed, as in "The upload was ..."
+    removed_at: float  # Unix seconds
+    forget_at: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """Upload ids whose time has come."""
+
+    expired: tuple[str, ...] = ()  # unfinished uploads past their expiry
+    forgettable: tuple[str, ...] = ()  # tombstones that were kept long enough
+
+
+class Folder(Protocol):
+    """The place of the bytes, as a ledger needs to know it: each belongs to the other and to no third.
+
+    Every method raises VolumeAway when the place is not there.
+    """
+
+    async def identity(self) -> str | None:
+        """Return the identity of the place, None if it has none. Raises WrongLedger when it cannot be read."""
+
+    async def claim(self) -> str:
+        """Give the place an identity if it has none, and return the one that it has. Raises StorageFull."""
+
+    async def has_uploads(self) -> bool:
+        """Return whether anything there looks like an upload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +115,43 @@ class Ledger(Protocol):
     Every method is safe to repeat after a lost answer, and raises Unavailable when the ledger cannot be reached.
     Tokens are unguessable and never reused, so equality is all that fencing needs: a token that a failover forgot is
     never given out twice, as a counter's value would be.
+
+    A ledger belongs to one folder, and every step checks that it still does. One that lost its records does not know
+    what it has forgotten: where it would raise UploadNotFound it raises Unavailable until recovered() is called.
     """
 
+    async def open(self, folder: Folder) -> None:
+        """Prepare to serve the folder's uploads. The ledger may be away: bind() says so."""
+
+    async def bind(self) -> None:
+        """Return when ledger and folder belong to each other; two that belong to nobody are tied together.
+
+        Raises WrongLedger when one of them belongs to another, or was made by a server that this one cannot follow.
+        """
+
+    async def recovered(self) -> None:
+        """Note that the records were made again from the folder: what is unknown now does not exist."""
+
+    def now(self) -> float:
+        """Return the time of all records and leases, in Unix seconds: the same on every replica.
+
+        As of the ledger's last answer, and what has passed since. Raises Unavailable before the first.
+        """
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether that clock has gone on as time does. If not, nothing may be removed for its age."""
+
     async def create(self, upload: Upload, *, token: str = "", ttl_s: float = 0.0, event: Event | None = None) -> None:
-        """Record a new upload, with its event if it is born complete, held under token if there is one."""
+        """Record a new upload, with its event if it is born finished, held under token if there is one.
+
+        Raises UploadLocked when it is to be held and the id is taken already.
+        """
 
     async def acquire(self, upload_id: str, token: str, ttl_s: float) -> Upload | Held:
         """Take the lease for ttl_s and return the upload; or, if it is held, ask the holder to yield (Signal.YIELD).
 
-        Raises UploadNotFound or UploadGone.
+        However the ledger's clock is set, no lease lasts longer than its ttl_s. Raises UploadNotFound or UploadGone.
         """
 
     async def renew(self, upload_id: str, token: str, ttl_s: float) -> Signal | None:
@@ -108,18 +170,21 @@ class Ledger(Protocol):
         release: bool = False,
         take_back: bool = False,
     ) -> None:
-        """Record offset, length and expiry, and the event with them; renew the lease or let it go.
+        """Record all that may change of an upload, and the event with it; renew the lease or let it go.
 
         An offset below the recorded one is a repeat that was delayed on its way, behind a later commit: it changes
-        nothing, unless take_back says that it is meant. Tells those who wait (Signal.SETTLED). Raises LeaseLost, and
+        nothing, unless take_back says that it is meant. Wakes those who wait (Signal.SETTLED). Raises LeaseLost, and
         nothing was recorded then.
         """
 
     async def release(self, upload_id: str, token: str) -> None:
-        """Let the lease go if it is still ours; tells those who wait (Signal.SETTLED)."""
+        """Let the lease go if it is still ours; wakes those who wait (Signal.SETTLED)."""
 
-    async def remove(self, upload_id: str, token: str, reason: str, forget_at: float) -> None:
-        """Replace the record by a tombstone that says why until forget_at (Unix seconds). Raises LeaseLost."""
+    async def remove(self, upload_id: str, token: str, tombstone: Tombstone) -> None:
+        """Replace the record by a tombstone, which stays until forget() is called. Raises LeaseLost."""
+
+    async def forget(self, upload_id: str) -> None:
+        """Drop a tombstone. Only when no file of the upload is left: recover would bring it back."""
 
     async def inspect(self, upload_id: str, *, ask: bool) -> Sight:
         """Return what is recorded; with ask, a holder is asked for a checkpoint (Signal.CHECKPOINT).
@@ -127,8 +192,8 @@ class Ledger(Protocol):
         Raises UploadNotFound or UploadGone.
         """
 
-    async def expired(self, now: float, limit: int) -> list[str]:
-        """Return up to limit ids of unfinished uploads past their expiry; forgets tombstones that are due."""
+    async def due(self, now: float, limit: int) -> Due:
+        """Return up to limit ids of uploads that have expired and of tombstones to be forgotten at now."""
 
     async def take_turn(self, name: str, ttl_s: float) -> bool:
         """Return True for one caller in ttl_s: who does a chore that one replica is enough for."""
@@ -147,10 +212,10 @@ class Outbox(Protocol):
         """Return up to limit events that are due at now (Unix seconds) and keep them from others for claim_s."""
 
     async def confirm(self, event: Event) -> None:
-        """Forget the event: everybody has heard of it."""
+        """Forget the event: every receiver has confirmed it."""
 
     async def postpone(self, delivery: Delivery, due_at: float, reason: str) -> None:
-        """Try again at due_at (Unix seconds), telling only those not in delivery.told."""
+        """Try again at due_at (Unix seconds), for those who are not in delivery.confirmed_by."""
 
     async def bury(self, delivery: Delivery, reason: str) -> None:
         """Give the event up; keep it with its reason for a person to look at."""
@@ -195,30 +260,21 @@ class Listing:
     others: tuple[str, ...]  # everything else, as text to print; none of it is this server's
 
 
-class Storage(Protocol):
+class Storage(Folder, Protocol):
     """Where the bytes lie: one file an upload, and a sidecar that says whose bytes they are.
 
-    Every method raises VolumeAway when the place is not there, or is not the one that identity() or claim() returned
-    first; nothing is written or removed then.
+    Every method raises VolumeAway also when the place is not the one that identity() or claim() returned first; nothing
+    is written or removed then.
     """
 
-    async def identity(self) -> str | None:
-        """Return the identity of the place, None if it has none. Raises WrongLedger when it cannot be read."""
+    async def check(self, *, within_s: float = 0.0) -> None:
+        """Return when the place is there, and is still the same, as seen at most within_s ago."""
 
-    async def claim(self) -> str:
-        """Give the place an identity if it has none, and return the one that it has. Raises StorageFull."""
+    async def check_room(self, more: int = 0, *, within_s: float = 0.0) -> None:
+        """Raise StorageFull unless there was room for that many more bytes within_s ago, above what must stay free."""
 
-    async def has_uploads(self) -> bool:
-        """Return whether anything there looks like an upload."""
-
-    async def check(self) -> None:
-        """Return when the place is there, and is still the same."""
-
-    async def check_room(self, more: int = 0) -> None:
-        """Raise StorageFull unless there is room for that many more bytes, above what must stay free."""
-
-    async def give_back_reserve(self) -> bool:
-        """Free the room that was kept for a ledger on the same volume; return whether there was any."""
+    def give_back_reserve(self) -> bool:
+        """Free the room that was kept for a ledger on the same volume; return whether there was any. Blocks."""
 
     async def keep_reserve(self) -> bool:
         """Keep that room again, unless it is needed for something else; return whether it is kept."""

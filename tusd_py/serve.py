@@ -18,7 +18,7 @@ from .ports import WrongLedger
 from .protocol.refusals import Unavailable
 from .server import KernelProtocol
 from .settings import Settings
-from .wiring import check_storage, open_engine
+from .wiring import check_storage, open_parts
 
 BACKLOG = 2048  # connections that wait to be accepted; the kernel's somaxconn cuts it
 KEEP_ALIVE_S = 75  # longer than nginx keeps an idle connection (60 s): the side that reuses it must not lose a race
@@ -87,7 +87,7 @@ async def check(settings: Settings) -> None:
     try:
         if settings.file_locks == "required":
             check_storage(settings)
-        async with open_engine(settings):
+        async with open_parts(settings):
             pass
     except (WrongLedger, Unavailable, OSError) as exc:
         raise CannotServe(str(exc)) from exc

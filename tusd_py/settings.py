@@ -3,6 +3,7 @@
 import base64
 import binascii
 import os
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -46,6 +47,7 @@ class Settings:
     redis_url: str = setting(
         "", "URL", "Ledger for several replicas: redis://, rediss://, unix://, redis+sentinel://; none: SQLite."
     )
+    redis_prefix: str = setting("tusd", "TEXT", "Begins every key in Redis; another one for each deployment there.")
     redis_shards: int = setting(1, "N", "On a Cluster the uploads are spread over so many slots; never change it.")
     redis_wait_replicas: int = setting(0, "N", "Replicas of Redis that must have a completion before it is answered.")
     workers: int = setting(1, "N", "Processes.")
@@ -104,6 +106,12 @@ class Settings:
             "redis_url",
             self.redis_url,
             "like redis://localhost:6379/0, unix:///path or one of " + ", ".join(f"{one}://" for one in REDIS_SCHEMES),
+        )
+        require(
+            re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", self.redis_prefix) is not None,
+            "redis_prefix",
+            repr(self.redis_prefix),
+            "1 to 64 letters, digits and _ . : -",
         )
         require(self.redis_shards >= 1, "redis_shards", self.redis_shards, "1 or more")
         require(self.redis_wait_replicas >= 0, "redis_wait_replicas", self.redis_wait_replicas, "0 or more")

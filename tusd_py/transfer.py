@@ -18,7 +18,7 @@ FIRST_PAUSE_S = 1.0  # between checkpoints by time; each is as much longer as th
 SILENT_S = 1.0  # a connection without a byte for this long may be half-open: whoever asks gets the upload
 
 
-Finished = Callable[[Upload], Event | None]  # what is to be told of an upload as it is now
+Finish = Callable[[Upload], tuple[Upload, Event | None]]  # the upload as it is recorded at the end, and its event
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +56,15 @@ class Transfer:
         writer.when_grown(self._look)
         lease.when_wanted(self._look)
 
-    async def run(self, room: int | None, finished: Finished) -> Upload:
+    async def run(self, room: int | None, finish: Finish) -> Upload:
         """Receive at most room bytes (None: no limit), record them, let the upload go and return it as it is now.
 
         "The Server SHOULD always attempt to store as much of the received data as possible." (Core, PATCH)
-        finished builds the event that is recorded with the last byte. A client that goes away keeps every byte that
-        arrived, unless it sent a checksum: then the whole body counts or nothing of it. Raises TooLarge when the body
-        goes on behind room: its last bytes are not recorded then, for the client has another file in hand. Raises
-        ChecksumMismatch; StorageFull, with what found room recorded; LeaseLost; Unavailable.
+        finish marks an upload that has its last byte, and makes the event that is recorded with it. A client that goes
+        away keeps every byte that arrived, unless it sent a checksum: then the whole body counts or nothing of it.
+        Raises TooLarge when the body goes on behind room: its last bytes are not recorded then, for the client has
+        another file in hand. Raises ChecksumMismatch; StorageFull, with what found room recorded; LeaseLost;
+        Unavailable.
         """
         full: StorageFull | None = None
         sink = Digesting(self._writer, self._checksum.algorithm) if self._checksum else self._writer
@@ -82,7 +83,7 @@ class Transfer:
         except StorageFull as exc:
             full = exc
         if not isinstance(sink, Digesting) or (self._body.ended and not full and self._matches(sink)):
-            await self._record(finished)
+            await self._record(finish)
         if full:
             raise full
         return self._lease.upload
@@ -101,7 +102,7 @@ class Transfer:
             )
         return True
 
-    async def _record(self, finished: Finished) -> None:
+    async def _record(self, finish: Finish) -> None:
         full: StorageFull | None = None
         # The file is let go before the lease: whoever gets the lease must find the file free.
         try:
@@ -113,8 +114,8 @@ class Transfer:
             await self._writer.finish()
         # "The new offset MUST be the sum of the offset before the `PATCH` request and the number of bytes received and
         # processed or stored during the current `PATCH` request." (Core, PATCH)
-        upload = self._upload.at(self._writer.offset, expires_at=self._expires_at())
-        await self._lease.commit(upload, event=finished(upload), release=True)
+        upload, event = finish(self._upload.at(self._writer.offset, expires_at=self._expires_at()))
+        await self._lease.commit(upload, event=event, release=True)
         if full:
             raise full
 

@@ -2,22 +2,24 @@
 
 import asyncio
 import logging
-import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 from .callbacks import Receivers, deliver
 from .engine import Engine
 from .lease import Leases
 from .ledger.redis import RedisLedger
-from .ledger.servers import connect
+from .ledger.redis.servers import connect
 from .ledger.sqlite import SqliteLedger
+from .ports import WrongLedger
 from .protocol.messages import Limits
-from .protocol.refusals import Refusal
+from .protocol.refusals import Unavailable
 from .settings import Settings, WrongSetting
 from .storage.file import FileStorage
 from .storage.posix import check_locks
 from .transfer import Pace
+from .upkeep import chore, keep_reserve, keep_swept, keep_tidy
 
 EXTENSIONS = (
     "creation",
@@ -27,13 +29,21 @@ EXTENSIONS = (
     "checksum",
     "concatenation",
 )
+BIND_S = 1.0  # between tries to find out whether the ledger is the folder's
 LEDGER_FILE = ".tusd_py.sqlite3"  # inside the upload folder; no upload id begins with a dot
-STRAY_S = 3600.0  # a file this old whose upload has no record is in nobody's hands
-RESTART_S = 1.0  # before a chore that failed is begun again
 
 log = logging.getLogger("tusd_py")
 
 AnyLedger = RedisLedger | SqliteLedger  # both are ports.Ledger and ports.Outbox
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """An engine and what it stands on, all of them open."""
+
+    engine: Engine
+    ledger: AnyLedger
+    storage: FileStorage
 
 
 class Service:
@@ -77,14 +87,18 @@ class Service:
 
     async def _keep(self, opened: asyncio.Future[Engine]) -> None:
         try:
-            async with open_engine(self.settings) as (engine, ledger):
-                opened.set_result(engine)
+            async with open_parts(self.settings) as parts:
+                opened.set_result(parts.engine)
+                ledger, settings = parts.ledger, self.settings
                 chores = [
-                    chore("sweep", lambda: sweep(engine, ledger, self.settings.sweep_interval)),
-                    chore("tidy", lambda: tidy(engine, ledger, self.settings.tidy_interval)),
+                    keep_bound(ledger),
+                    chore("sweep", lambda: keep_swept(parts.engine, ledger, settings.sweep_interval)),
+                    chore("tidy", lambda: keep_tidy(ledger, parts.storage, settings.tidy_interval)),
                 ]
-                if self.settings.webhook_url:
-                    chores.append(chore("deliver", lambda: deliver(ledger, ledger, receivers_of(self.settings))))
+                if not settings.redis_url:  # the ledger is on the volume: it must be able to record a removal
+                    chores.append(chore("reserve", lambda: keep_reserve(parts.storage, settings.sweep_interval)))
+                if settings.webhook_url:
+                    chores.append(chore("deliver", lambda: deliver(ledger, ledger, receivers_of(settings))))
                 await asyncio.gather(*chores)
         except Exception as exc:
             if opened.done():
@@ -93,32 +107,42 @@ class Service:
 
 
 @asynccontextmanager
-async def open_engine(settings: Settings) -> AsyncIterator[tuple[Engine, AnyLedger]]:
-    """Open ledger and storage, give the engine on top of them, and close them. Raises OSError, Unavailable."""
+async def open_parts(settings: Settings) -> AsyncIterator[Parts]:
+    """Open ledger and storage, put the engine on top of them, and close them.
+
+    Raises OSError, Unavailable, and WrongLedger when ledger and folder do not belong together; not for a ledger that is
+    away: it may come back, and is checked then.
+    """
     settings.upload_dir.mkdir(parents=True, exist_ok=True)
-    ledger = open_ledger(settings)
     storage = FileStorage(
         settings.upload_dir,
         durable=settings.durability == "fsync",
         locking=settings.file_locks == "required",
         min_free=settings.min_free,
     )
-    await ledger.open()
+    ledger = open_ledger(settings, storage)
     try:
-        yield (
-            Engine(
-                ledger,
-                storage,
-                Leases(ledger, settings.lease_ttl, settings.lease_wait),
-                Limits(settings.max_size, EXTENSIONS + (("expiration",) if settings.expire_after else ())),
-                Pace(settings.checkpoint_bytes, settings.checkpoint_interval),
-                settings.expire_after,
-            ),
-            ledger,
-        )
+        await ledger.open(storage)
+        with suppress(Unavailable):
+            await ledger.bind()
+        leases = Leases(ledger, settings.lease_ttl, settings.lease_wait)
+        limits = Limits(settings.max_size, EXTENSIONS + (("expiration",) if settings.expire_after else ()))
+        pace = Pace(settings.checkpoint_bytes, settings.checkpoint_interval)
+        engine = Engine(ledger, storage, leases, limits, pace, settings.expire_after)
+        yield Parts(engine=engine, ledger=ledger, storage=storage)
     finally:
         await ledger.close()
         storage.close()
+
+
+async def keep_bound(ledger: AnyLedger) -> None:
+    """Return when ledger and folder are known to belong together: a ledger that was away at the start may come back."""
+    while True:
+        try:
+            return await ledger.bind()
+        except (Unavailable, WrongLedger) as exc:
+            log.warning("%s; again in %.0f s", exc, BIND_S)
+        await asyncio.sleep(BIND_S)
 
 
 def check_storage(settings: Settings) -> None:
@@ -132,13 +156,16 @@ def check_storage(settings: Settings) -> None:
         ) from exc
 
 
-def open_ledger(settings: Settings) -> AnyLedger:
+def open_ledger(settings: Settings, storage: FileStorage) -> AnyLedger:
     """Return the ledger that the settings ask for, not yet open."""
     if settings.redis_url:
         return RedisLedger(
-            connect(settings.redis_url), shards=settings.redis_shards, wait_replicas=settings.redis_wait_replicas
+            connect(settings.redis_url),
+            shards=settings.redis_shards,
+            wait_replicas=settings.redis_wait_replicas,
+            prefix=settings.redis_prefix,
         )
-    return SqliteLedger(settings.upload_dir / LEDGER_FILE)
+    return SqliteLedger(settings.upload_dir / LEDGER_FILE, free_room=storage.give_back_reserve)
 
 
 def receivers_of(settings: Settings) -> Receivers:
@@ -146,31 +173,3 @@ def receivers_of(settings: Settings) -> Receivers:
     return Receivers(
         settings.webhook_url, settings.webhook_secret, settings.webhook_timeout, settings.webhook_give_up_after
     )
-
-
-async def sweep(engine: Engine, ledger: AnyLedger, interval_s: float) -> None:
-    """Remove expired uploads every interval_s, for ever; one replica does it for all."""
-    while True:
-        if await ledger.take_turn("sweep", interval_s * 0.9) and (swept := await engine.sweep()):
-            log.info("swept %d expired uploads", swept)
-        await asyncio.sleep(interval_s)
-
-
-async def tidy(engine: Engine, ledger: AnyLedger, interval_s: float) -> None:
-    """Remove what crashes left in the folder every interval_s, for ever; one replica does it for all."""
-    while True:
-        if await ledger.take_turn("tidy", interval_s * 0.9) and (removed := await engine.tidy(STRAY_S)):
-            log.info("removed the files of %d uploads that never were or are gone", removed)
-        await asyncio.sleep(interval_s)
-
-
-async def chore(name: str, run: Callable[[], Awaitable[None]]) -> None:
-    """Run a chore for ever; what goes wrong in it is logged and does not end the service."""
-    while True:
-        try:
-            await run()
-        except (Refusal, OSError, sqlite3.Error) as exc:
-            log.warning("%s: %s; again in %.0f s", name, exc, RESTART_S)
-        except Exception:
-            log.exception("%s failed; again in %.0f s", name, RESTART_S)
-        await asyncio.sleep(RESTART_S)

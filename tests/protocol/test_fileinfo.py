@@ -9,7 +9,7 @@ from tusd_py.protocol.upload import Upload
 
 def test_the_hook_is_what_tusd_posts() -> None:
     """Field for field; the uploader's credentials stay out."""
-    upload = Upload("a1", length=3, offset=3, metadata="filename w6kubXA0,x /w==", created_at=0.0)
+    upload = Upload(id="a1", length=3, offset=3, metadata="filename w6kubXA0,x /w==", created_at=0.0)
     storage = {"Type": "filestore", "Path": "/up/a1", "InfoPath": "/up/a1.info"}
     headers = {"host": ("example.org",), "x-request-id": ("1", "2"), "authorization": ("Bearer x",), "cookie": ("y",)}
     request = Request("PATCH", "a1", headers, "/files/", uri="/files/a1?q", remote_addr="10.0.0.1:5")
@@ -36,3 +36,12 @@ def test_the_hook_is_what_tusd_posts() -> None:
             },
         },
     } == json.loads(build_hook("post-finish", upload, storage, request))
+
+
+def test_a_hook_of_a_recovered_upload_says_so() -> None:
+    """Nobody's request caused it; receivers made for tusd find all the fields that they know."""
+    upload = Upload(id="a1", length=0, offset=0, metadata="", created_at=0.0)
+    hook = json.loads(build_hook("post-finish", upload, {}, None))
+
+    assert True is hook["Recovered"]
+    assert {"Method": "", "URI": "", "RemoteAddr": "", "Header": {}} == hook["Event"]["HTTPRequest"]

@@ -36,7 +36,7 @@ TUSD = {
     ],
 )
 def test_what_was_written_is_read_again(upload: Upload) -> None:
-    assert Sidecar(upload=upload, is_ours=True, acknowledged=4) == parse_sidecar(
+    assert Sidecar(upload=upload, changed_at=0.0, is_ours=True, acknowledged=4) == parse_sidecar(
         build_sidecar(upload, STORAGE), 100, 0.0
     )
 
@@ -44,7 +44,9 @@ def test_what_was_written_is_read_again(upload: Upload) -> None:
 def test_in_a_folder_of_tusds_the_size_is_the_offset() -> None:
     upload = Upload(id="a1", length=10, offset=7, metadata="filename w6kubXA0,empty", created_at=99.0)
 
-    assert Sidecar(upload=upload, is_ours=False, acknowledged=0) == parse_sidecar(json.dumps(TUSD), 7, 99.0)
+    assert Sidecar(upload=upload, changed_at=99.0, is_ours=False, acknowledged=0) == parse_sidecar(
+        json.dumps(TUSD), 7, 99.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tusd_py.protocol.messages import (
 from tusd_py.protocol.upload import Upload
 
 ID = "0123456789abcdef0123456789abcdef"
-UPLOAD = Upload(ID, length=10, offset=4, metadata="filename YQ==", created_at=0.0, expires_at=784111777.0)
+UPLOAD = Upload(id=ID, length=10, offset=4, metadata="filename YQ==", created_at=0.0, expires_at=784111777.0)
 
 OCTETS = "application/offset+octet-stream"
 SHA1 = "Kq5sNclPz7QV2+lfQIuc6R7oRu0="
@@ -182,7 +182,9 @@ def test_described_tells_the_checksums() -> None:
 
 
 def test_inspected_echoes_concat_as_received() -> None:
-    reply = tus1.inspected(Upload(ID, 4, 4, "", 0.0, None, "final;/files/a  /files/b"))
+    reply = tus1.inspected(
+        Upload(id=ID, length=4, offset=4, metadata="", created_at=0.0, concat="final;/files/a  /files/b")
+    )
 
     assert "final;/files/a  /files/b" == dict(reply.headers)["Upload-Concat"]
 
@@ -204,7 +206,7 @@ def test_created() -> None:
 
 
 def test_appended() -> None:
-    reply = tus1.appended(UPLOAD.at(10, expires_at=UPLOAD.expires_at))
+    reply = tus1.appended(UPLOAD.at(10, expires_at=UPLOAD.expires_at).finished(1.0))
 
     assert (204, {"Tus-Resumable": "1.0.0", "Upload-Offset": "10"}) == (reply.status, dict(reply.headers))
 
@@ -224,7 +226,7 @@ def test_inspected() -> None:
 
 
 def test_inspected_without_length_metadata_and_expiry() -> None:
-    reply = tus1.inspected(Upload(ID, None, 0, "", 0.0))
+    reply = tus1.inspected(Upload(id=ID, length=None, offset=0, metadata="", created_at=0.0))
 
     assert {
         "Tus-Resumable": "1.0.0",

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from tusd_py.protocol.fields import is_upload_id
 from tusd_py.protocol.messages import Append, Limits
 from tusd_py.protocol.refusals import (
     BadHeader,
@@ -14,10 +15,10 @@ from tusd_py.protocol.refusals import (
     TooLarge,
     UploadGone,
 )
-from tusd_py.protocol.upload import Upload, length_of_parts
+from tusd_py.protocol.upload import Outcome, State, Upload, Verdict, final_id, length_of_parts
 
 NOW = 1000.0
-UPLOAD = Upload("a" * 32, length=10, offset=4, metadata="", created_at=0.0, expires_at=2000.0)
+UPLOAD = Upload(id="a" * 32, length=10, offset=4, metadata="", created_at=0.0, expires_at=2000.0)
 APPEND = Append(UPLOAD.id, offset=4, body_length=6)
 
 
@@ -50,12 +51,27 @@ def test_an_expired_upload_is_410() -> None:
     assert "restart" == refusal.value.action
 
 
-def test_a_complete_upload_does_not_expire() -> None:
-    complete = dataclasses.replace(UPLOAD, offset=10)
+def test_a_finished_upload_does_not_expire() -> None:
+    finished = dataclasses.replace(UPLOAD, offset=10).finished(NOW)
 
-    assert complete.is_complete
-    assert not complete.has_expired(9999.0)
-    assert (complete, 0) == complete.admit(Append(UPLOAD.id, 10), 9999.0, Limits())
+    assert (State.COMPLETED, NOW) == (finished.state, finished.completed_at)
+    assert not finished.has_expired(9999.0)
+    assert (finished, 0) == finished.admit(Append(UPLOAD.id, 10), 9999.0, Limits())
+
+
+def test_only_an_upload_with_all_its_bytes_can_finish() -> None:
+    assert UPLOAD == UPLOAD.finished(NOW)
+    assert State.ACTIVE is UPLOAD.state
+
+
+@pytest.mark.parametrize(("verdict", "state"), [(Verdict.PENDING, State.ACTIVE), (Verdict.REFUSED, State.REFUSED)])
+def test_all_bytes_are_not_a_finish(verdict: Verdict, state: State) -> None:
+    """A finish that was refused, or not answered yet, is none; and it is decided once."""
+    upload = dataclasses.replace(UPLOAD, offset=10, outcome=Outcome(verdict=verdict, status=422, reason="no video"))
+
+    assert (state, True, False) == (upload.state, upload.is_complete, upload.is_finished)
+    assert upload == upload.finished(NOW)
+    assert upload.has_expired(2000.0)
 
 
 def test_an_upload_without_expiry_does_not_expire() -> None:
@@ -100,7 +116,7 @@ def test_at_moves_offset_and_expiry() -> None:
     assert dataclasses.replace(UPLOAD, offset=7, expires_at=3.0) == UPLOAD.at(7, expires_at=3.0)
 
 
-PART = dataclasses.replace(UPLOAD, offset=10, concat="partial")
+PART = dataclasses.replace(UPLOAD, offset=10, concat="partial").finished(NOW)
 
 
 def test_a_final_upload_takes_no_bytes() -> None:
@@ -117,6 +133,18 @@ def test_a_finished_part_expires_all_the_same() -> None:
     assert PART.has_expired(2000.0)
 
 
+def test_the_id_of_a_final_upload_follows_from_its_parts() -> None:
+    """The same parts in the same order, with the same metadata, are the same upload; anything else is another."""
+    final = final_id(("a", "b"), "filename YQ==", 0)
+
+    assert is_upload_id(final)
+    assert final == final_id(("a", "b"), "filename YQ==", 0)
+
+    others = [final_id(("b", "a"), "filename YQ==", 0), final_id(("a", "b"), "", 0), final_id(("a", "b"), "", 1)]
+
+    assert 4 == len({final, *others})
+
+
 def test_the_length_of_the_final_upload_is_that_of_its_parts_together() -> None:
     assert 30 == length_of_parts([PART, PART, PART], Limits())
 
@@ -124,8 +152,8 @@ def test_the_length_of_the_final_upload_is_that_of_its_parts_together() -> None:
 @pytest.mark.parametrize(
     ("part", "limits", "refusal"),
     [
-        (dataclasses.replace(PART, offset=9), Limits(), NotFinished),
-        (dataclasses.replace(PART, length=None), Limits(), NotFinished),
+        (dataclasses.replace(PART, offset=9, outcome=None), Limits(), NotFinished),
+        (dataclasses.replace(PART, length=None, outcome=None), Limits(), NotFinished),
         (dataclasses.replace(PART, concat=""), Limits(), BadHeader),
         (PART, Limits(max_size=19), TooLarge),
     ],

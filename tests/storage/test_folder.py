@@ -64,7 +64,6 @@ CALLS: dict[str, Callable[[FileStorage], Awaitable[object]]] = {
     "is_stray": lambda storage: storage.is_stray(ID, 0),
     "listing": lambda storage: storage.listing(),
     "has_uploads": lambda storage: storage.has_uploads(),
-    "give_back_reserve": lambda storage: storage.give_back_reserve(),
     "keep_reserve": lambda storage: storage.keep_reserve(),
 }
 

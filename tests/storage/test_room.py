@@ -128,7 +128,7 @@ async def test_check_room_counts_what_must_stay_free(disk: Path, open_storage: O
 async def test_the_reserve_is_real_room_and_comes_back(disk: Path, open_storage: Open) -> None:
     storage = open_storage(disk, min_free=2 * MIB)
 
-    assert not await storage.give_back_reserve()
+    assert not storage.give_back_reserve()
 
     before = free(disk)
 
@@ -138,7 +138,7 @@ async def test_the_reserve_is_real_room_and_comes_back(disk: Path, open_storage:
     filler = fill(disk, 0)
 
     assert await storage.keep_reserve()
-    assert await storage.give_back_reserve()
+    assert storage.give_back_reserve()
     assert 4 * MIB <= free(disk)
     assert not await storage.keep_reserve()  # it would take what must stay free
 

@@ -48,17 +48,28 @@ class Sidecar:
     """What an .info file says."""
 
     upload: Upload  # with the offset that is safe though no record is left of it
+    changed_at: float  # Unix seconds; when it was written last
     is_ours: bool  # it has our mark; otherwise tusd wrote it
     acknowledged: int  # bytes that were recorded when it was written, whatever the file has now; 0 in tusd's
     left_out: tuple[str, ...] = ()  # of what tusd wrote, as text to print: nobody could send it in a header
 
+    def is_ahead_of(self, recorded: Upload) -> bool:
+        """Return whether the files prove more than the record says: the ledger is older than the volume.
 
-def parse_sidecar(text: str, size: int, created_at: float) -> Sidecar:
+        Bytes behind the offset of tusd's files may be ours, and never acknowledged; such files prove something only
+        when every byte is there.
+        """
+        if recorded.outcome is not None:
+            return False
+        return self.upload.is_complete or (self.is_ours and self.upload.offset > recorded.offset)
+
+
+def parse_sidecar(text: str, size: int, changed_at: float) -> Sidecar:
     """Return what an .info file says of an upload that can be resumed or is complete.
 
-    size is that of the file with the bytes; created_at, in Unix seconds, is for files that do not tell. In a folder of
-    tusd's the size is the offset. In ours the sidecar tells what was recorded: behind that may lie bytes that were
-    never acknowledged, a chunk with a wrong checksum for example. Raises ValueError.
+    size is that of the file with the bytes, changed_at when the .info file was written, in Unix seconds. In a folder of
+    tusd's the size is the offset. In ours the sidecar says what was recorded: behind that may lie bytes that were never
+    acknowledged, a chunk with a wrong checksum for example. Raises ValueError.
     """
     try:
         info = json.loads(text, parse_constant=refuse_constant)
@@ -76,7 +87,7 @@ def parse_sidecar(text: str, size: int, created_at: float) -> Sidecar:
         parse_metadata(metadata)
         if concat:
             parse_concat(concat)
-        created_at = moment(own, "CreatedAt", created_at)
+        created_at = moment(own, "CreatedAt", changed_at)
         acknowledged = number(info, "Offset")
         offset = min(acknowledged, size)
     else:
@@ -84,12 +95,13 @@ def parse_sidecar(text: str, size: int, created_at: float) -> Sidecar:
         metadata, left_out = build_metadata(typed(info, "MetaData", dict, {}))
         concat, parts = build_concat(info)
         left_out += parts
-        acknowledged, offset = 0, size
+        created_at, acknowledged, offset = changed_at, 0, size
     if not is_upload_id(upload_id) or (length is not None and max(offset, acknowledged) > length):
         raise ValueError(f"no FileInfo: {upload_id[:40]!r} has {max(offset, acknowledged)} of {length} bytes")
     upload = Upload(id=upload_id, length=length, offset=offset, metadata=metadata, created_at=created_at, concat=concat)
     return Sidecar(
         upload=upload,
+        changed_at=changed_at,
         is_ours=is_ours,
         acknowledged=acknowledged,
         left_out=tuple(repr(key[:40]) for key in left_out),
@@ -160,19 +172,24 @@ def build_concat(info: Mapping[str, Any]) -> tuple[str, list[str]]:
     return "", ["PartialUploads"]
 
 
-def build_hook(kind: str, upload: Upload, storage: Mapping[str, str], request: Request) -> str:
-    """Return the JSON that tusd posts for a hook of this kind ("post-finish"), caused by this request."""
+def build_hook(kind: str, upload: Upload, storage: Mapping[str, str], request: Request | None) -> str:
+    """Return the JSON that tusd posts for a hook of this kind ("post-finish"), caused by this request.
+
+    Without a request `tusd-py recover` found the upload finished; "Recovered", which tusd does not know, says so.
+    """
+    event: dict[str, object] = {"Upload": build_fileinfo(upload, storage), "HTTPRequest": build_request(request)}
+    hook = {"Type": kind, "Event": event} | ({} if request else {"Recovered": True})
+    return json.dumps(hook, separators=(",", ":"))
+
+
+def build_request(request: Request | None) -> dict[str, object]:
+    """Return a request as tusd's HTTPRequest; without one it is empty."""
+    if request is None:
+        return {"Method": "", "URI": "", "RemoteAddr": "", "Header": {}}
     header = {
         # Go's canonical form: Upload-Offset, X-Request-Id.
         "-".join(word.capitalize() for word in name.split("-")): list(values)
         for name, values in request.headers.items()
         if name not in PRIVATE_HEADERS
     }
-    http_request = {
-        "Method": request.method,
-        "URI": request.uri,
-        "RemoteAddr": request.remote_addr,
-        "Header": header,
-    }
-    event = {"Upload": build_fileinfo(upload, storage), "HTTPRequest": http_request}
-    return json.dumps({"Type": kind, "Event": event}, separators=(",", ":"))
+    return {"Method": request.method, "URI": request.uri, "RemoteAddr": request.remote_addr, "Header": header}

@@ -15,6 +15,7 @@
     ├── ChecksumMismatch       460  the chunk was discarded; send it again
     ├── Internal               500  a fault of ours; the log tells
     ├── Unavailable            503  the ledger is away; try again
+    │   ├── LedgerUnrecovered  503  it lost its records; they are made again from the volume
     │   └── VolumeAway         503  the upload folder is away, or another one is in its place
     └── StorageFull            507  no room for the bytes; try again
 
@@ -133,6 +134,17 @@ class Unavailable(Refusal):
     title = "Service Unavailable"
     code = "ERR_LEDGER_UNAVAILABLE"
     action = "retry"
+
+
+class LedgerUnrecovered(Unavailable):
+    # Not 404: the client would throw its progress away, and the bytes are on the volume.
+    code = "ERR_LEDGER_UNRECOVERED"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The upload ledger lost its records; what was uploaded is safe, and known again once the operator has run"
+            " `tusd-py recover`; try again later"
+        )
 
 
 class VolumeAway(Unavailable):

@@ -1,13 +1,46 @@
 """One upload, and all that may happen to it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
 
 from .messages import Append, Limits
 from .refusals import BadHeader, ModifyFinal, NotFinished, OffsetMismatch, TooLarge, UploadGone
 
 
-@dataclass(frozen=True, slots=True)
+class State(StrEnum):
+    """Where an upload is in its life. The last two are those of a tombstone."""
+
+    ACTIVE = "active"
+    COMPLETED = "completed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+class Verdict(StrEnum):
+    """What became of the question whether an upload may finish."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    PENDING = "pending"  # not answered yet; the upload is not finished, though every byte may be there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How the finish of an upload ended."""
+
+    verdict: Verdict
+    status: int = 0  # of a refusal, as the client gets it
+    reason: str = ""  # of a refusal, a sentence for the client
+
+
+ACCEPTED = Outcome(verdict=Verdict.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
     """What the ledger keeps of an upload. Every change is a new value."""
 
@@ -18,11 +51,29 @@ class Upload:
     created_at: float  # Unix seconds
     expires_at: float | None = None  # Unix seconds; None: never
     concat: str = ""  # Upload-Concat exactly as received
+    owner: str = ""  # who may use it; "" is nobody in particular
+    completed_at: float | None = None  # Unix seconds; when the finish was accepted
+    outcome: Outcome | None = None  # of the finish; None before the last byte
+    extra: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # a JSON object for what a storage, dialect or hook remembers
 
     @property
     def is_complete(self) -> bool:
-        """Whether every byte is there."""
+        """Whether every byte is there. That does not make it finished: see state."""
         return self.offset == self.length
+
+    @property
+    def state(self) -> State:
+        """Where the upload is in its life, as far as a record that was not removed can be."""
+        if self.outcome is None or self.outcome.verdict is Verdict.PENDING:
+            return State.ACTIVE
+        return State.COMPLETED if self.outcome.verdict is Verdict.ACCEPTED else State.REFUSED
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the upload has all its bytes and its finish was accepted."""
+        return self.state is State.COMPLETED
 
     @property
     def is_partial(self) -> bool:
@@ -36,8 +87,8 @@ class Upload:
 
     @property
     def expiry(self) -> float | None:
-        """When it goes, in Unix seconds; None: never. What is complete stays; a part of something is not complete."""
-        return None if self.is_complete and not self.is_partial else self.expires_at
+        """When it goes, in Unix seconds; None: never. What is finished stays; a part of something does not."""
+        return None if self.is_finished and not self.is_partial else self.expires_at
 
     def has_expired(self, now: float) -> bool:
         """Return whether the upload may no longer be resumed at now, in Unix seconds."""
@@ -46,6 +97,15 @@ class Upload:
     def at(self, offset: int, *, expires_at: float | None) -> "Upload":
         """Return the upload with its bytes safe up to offset."""
         return replace(self, offset=offset, expires_at=expires_at)
+
+    def finished(self, now: float) -> "Upload":
+        """Return the upload as accepted at now (Unix seconds) if every byte is there; as it is before that, and after.
+
+        "Finished" is recorded, not concluded from the offset: an application may have refused it.
+        """
+        if not self.is_complete or self.outcome is not None:
+            return self
+        return replace(self, outcome=ACCEPTED, completed_at=now)
 
     def with_length(self, length: int | None, limits: Limits) -> "Upload":
         """Return the upload with its deferred length declared; None declares nothing.
@@ -106,10 +166,10 @@ def check_size(length: int | None, limits: Limits) -> None:
         )
 
 
-def offset_mismatch(told: int, offset: int) -> OffsetMismatch:
+def offset_mismatch(claimed: int, offset: int) -> OffsetMismatch:
     """Return the refusal of a PATCH at another offset than the upload's; it carries the true one."""
     return OffsetMismatch(
-        f"Upload-Offset is {told}, the upload is at {offset}", headers=(("Upload-Offset", str(offset)),)
+        f"Upload-Offset is {claimed}, the upload is at {offset}", headers=(("Upload-Offset", str(offset)),)
     )
 
 
@@ -117,6 +177,17 @@ def too_long(upload: Upload, room: int, body_length: int | None) -> TooLarge:
     """Return the refusal of a body that is longer than the room that is left, both in bytes."""
     body = "more" if body_length is None else str(body_length)
     return TooLarge(f"The body brings {body} bytes, the upload at {upload.offset} has room for {room}")
+
+
+def final_id(parts: Sequence[str], metadata: str, attempt: int) -> str:
+    """Return the id of the final upload that these parts (ids, in order) make: 128 bits that follow from them.
+
+    A client whose answer was lost asks again, and a try that a crash ended is taken up: both find what is there, and
+    no second copy is made. Only those who know the parts' ids can guess it. attempt counts the finals of the same parts
+    that were removed since.
+    """
+    seed = "\n".join(("final", str(attempt), metadata, *parts))
+    return hashlib.sha256(seed.encode()).hexdigest()[:32]
 
 
 def length_of_parts(parts: Sequence[Upload], limits: Limits) -> int:
@@ -128,7 +199,7 @@ def length_of_parts(parts: Sequence[Upload], limits: Limits) -> int:
         if not part.is_partial:
             raise BadHeader(f"Upload-Concat names {part.id}, which is no partial upload", code="ERR_INVALID_CONCAT")
         # 409, not 400 as in tusd: tus-js-client tries the first again, and a part may be about to finish.
-        if not part.is_complete:
+        if not part.is_finished:
             raise NotFinished(f"The part {part.id} is at {part.offset} of {part.length} bytes; finish it first")
     length = sum(part.offset for part in parts)
     check_size(length, limits)

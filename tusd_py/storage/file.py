@@ -19,6 +19,7 @@ import aiofiles
 from ..ports import Listing
 from ..protocol.fields import is_upload_id
 from ..protocol.fileinfo import Sidecar, parse_sidecar
+from ..protocol.refusals import VolumeAway
 from ..protocol.upload import Upload
 from .copy import copy_all
 from .files import Files
@@ -46,6 +47,7 @@ class FileStorage:
         min_free: bytes of the volume that uploads do not fill.
         """
         self._files = Files(folder.resolve(), durable=durable, locking=locking, min_free=min_free)
+        self._seen_at = self._roomy_at = float("-inf")  # monotonic seconds; when the last look found all well
 
     async def open(self, upload: Upload, guard: Callable[[], None]) -> FileWriter:
         writer = FileWriter(self._files, upload, guard)
@@ -128,14 +130,21 @@ class FileStorage:
     async def has_uploads(self) -> bool:
         return await self._files.in_folder(has_uploads)
 
-    async def check(self) -> None:
-        await self._files.in_folder(lambda folder: None)
+    async def check(self, *, within_s: float = 0.0) -> None:
+        if time.monotonic() - self._seen_at >= within_s:
+            await self._files.in_folder(lambda folder: None)
+            self._seen_at = time.monotonic()
 
-    async def check_room(self, more: int = 0) -> None:
-        await self._files.in_folder(lambda folder: self._files.room.check(folder, more))
+    async def check_room(self, more: int = 0, *, within_s: float = 0.0) -> None:
+        if time.monotonic() - self._roomy_at >= within_s:
+            await self._files.in_folder(lambda folder: self._files.room.check(folder, more))
+            self._roomy_at = self._seen_at = time.monotonic()
 
-    async def give_back_reserve(self) -> bool:
-        return await self._files.in_folder(give_back_reserve)
+    def give_back_reserve(self) -> bool:
+        """Free the reserve; return whether there was one. Blocks."""
+        with suppress(OSError, VolumeAway), self._files.folder.open() as folder:
+            return give_back_reserve(folder)
+        return False
 
     async def keep_reserve(self) -> bool:
         return await self._files.in_folder(lambda folder: keep_reserve(folder, self._files.room))

@@ -1,4 +1,4 @@
--- The embedded ledger. Lease times are seconds of CLOCK_MONOTONIC, which all processes of one host share and no
+-- The embedded ledger, version 1. Lease times are seconds of CLOCK_MONOTONIC, which all processes of one host share and no
 -- administrator sets; all other times are Unix seconds.
 CREATE TABLE uploads (
     id          TEXT PRIMARY KEY,
@@ -30,7 +30,7 @@ CREATE TABLE events (
 );
 CREATE INDEX events_by_due ON events (due_at) WHERE due_at IS NOT NULL;
 
--- What processes tell each other. Rows live for a minute.
+-- Signals between processes. Rows live for a minute.
 CREATE TABLE signals (
     seq       INTEGER PRIMARY KEY AUTOINCREMENT,
     upload_id TEXT NOT NULL,
