@@ -1,6 +1,7 @@
 """The dialect: a valid request of each kind, and tests that break one thing of it; every reply."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -142,6 +143,45 @@ def test_read_refuses(broken: Request, status: int, code: str, text: str) -> Non
         tus1.read(broken)
 
     assert (status, code) == (refusal.value.status, refusal.value.code)
+
+
+@pytest.mark.parametrize("method", ["POST", "PATCH", "HEAD", "DELETE", "GET", "OPTIONS"])
+@pytest.mark.parametrize(
+    ("values", "status", "code"),
+    [
+        (("gzip, chunked",), 501, "ERR_UNKNOWN_TRANSFER_CODING"),
+        (("gzip", "chunked"), 501, "ERR_UNKNOWN_TRANSFER_CODING"),
+        (("identity, Chunked",), 501, "ERR_UNKNOWN_TRANSFER_CODING"),
+        (("gzip",), 400, "ERR_INVALID_TRANSFER_CODING"),
+        (("chunked, gzip",), 400, "ERR_INVALID_TRANSFER_CODING"),
+        (("chunked", "chunked"), 400, "ERR_INVALID_TRANSFER_CODING"),
+        (("chunked;q=1",), 400, "ERR_INVALID_TRANSFER_CODING"),
+        (("xchunked",), 400, "ERR_INVALID_TRANSFER_CODING"),
+        (("",), 400, "ERR_INVALID_TRANSFER_CODING"),
+    ],
+)
+def test_no_transfer_coding_but_chunked(method: str, values: tuple[str, ...], status: int, code: str) -> None:
+    """Bytes in another coding are not those of the upload, and a body without a known end is no body."""
+    valid = request(method, content_length=None)
+    with pytest.raises(refusals.Refusal, match="it can only be chunked") as refusal:
+        tus1.read(replace(valid, headers={**valid.headers, "transfer-encoding": values}))
+
+    assert (status, code) == (refusal.value.status, refusal.value.code)
+    assert status == tus1.refused(refusal.value, method).status
+
+
+def test_chunked_in_any_spelling_is_chunked() -> None:
+    for text in ("chunked", "CHUNKED", " chunked ,", ", chunked"):
+        command = tus1.read(request("PATCH", content_length=None, transfer_encoding=text))
+
+        assert Append(ID, 4, body_length=None) == command
+
+
+def test_a_content_length_beside_a_transfer_coding_is_400() -> None:
+    with pytest.raises(refusals.BadHeader, match="send one") as refusal:
+        tus1.read(request("PATCH", transfer_encoding="chunked"))
+
+    assert "ERR_INVALID_TRANSFER_CODING" == refusal.value.code
 
 
 def test_doubled_headers_that_disagree_are_400() -> None:

@@ -14,6 +14,7 @@
     ├── UploadLocked           423  somebody else holds it; try again
     ├── ChecksumMismatch       460  the chunk was discarded; send it again
     ├── Internal               500  a fault of ours; the log tells
+    ├── UnknownCoding          501  a transfer coding other than chunked
     ├── Unavailable            503  the ledger is away; try again
     │   ├── LedgerUnrecovered  503  it lost its records; they are made again from the volume
     │   └── VolumeAway         503  the upload folder is away, or another one is in its place
@@ -127,6 +128,12 @@ class Internal(Refusal):
     title = "Internal Server Error"
     code = "ERR_INTERNAL_SERVER_ERROR"
     action = "retry"
+
+
+class UnknownCoding(Refusal):
+    status = 501
+    title = "Not Implemented"
+    code = "ERR_UNKNOWN_TRANSFER_CODING"
 
 
 class Unavailable(Refusal):

@@ -33,6 +33,7 @@ from .refusals import (
     Headers,
     MethodNotAllowed,
     Refusal,
+    UnknownCoding,
     UnsupportedVersion,
     UploadLocked,
     UploadNotFound,
@@ -68,6 +69,7 @@ EXPOSED_HEADERS = (
 
 def read(request: Request) -> Command:
     """Return the command that the request is. Raises a Refusal; nothing was touched then."""
+    check_transfer_coding(request)
     # "The `X-HTTP-Method-Override` request header MUST be a string which MUST be interpreted as the request's method
     # by the Server, if the header is presented. The actual method of the request MUST be ignored." (Core)
     method = value_of(request, "x-http-method-override") or request.method
@@ -94,6 +96,32 @@ def read(request: Request) -> Command:
         case "GET":
             return Download(request.upload_id)
     raise MethodNotAllowed(f"{method} is not for an upload", headers=(("Allow", UPLOAD_METHODS),))
+
+
+def check_transfer_coding(request: Request) -> None:
+    """Raise BadHeader or UnknownCoding unless the bytes of the body are those of the upload, chunked at most."""
+    if "transfer-encoding" not in request.headers:
+        return
+    text = ", ".join(request.headers["transfer-encoding"])
+    codings = [coding.strip().lower() for coding in text.split(",") if coding.strip()]
+    # "A server MAY reject a request that contains both Content-Length and Transfer-Encoding" (RFC 9112, 6.1): a proxy
+    # that goes by the other one sees the end of the body somewhere else.
+    if "content-length" in request.headers:
+        raise BadHeader(
+            "Content-Length and Transfer-Encoding are both there; send one", code="ERR_INVALID_TRANSFER_CODING"
+        )
+    # "If a Transfer-Encoding header field is present in a request and the chunked transfer coding is not the final
+    # encoding, the message body length cannot be determined reliably; the server MUST respond with the 400 (Bad
+    # Request) status code and then close the connection." (RFC 9112, 6.3)
+    # "A sender MUST NOT apply the chunked transfer coding more than once to a message body" (RFC 9112, 6.1)
+    if codings[-1:] != ["chunked"] or codings.count("chunked") > 1:
+        raise BadHeader(
+            f"Transfer-Encoding is {text[:40]!r}, it can only be chunked", code="ERR_INVALID_TRANSFER_CODING"
+        )
+    # "A server that receives a request message with a transfer coding it does not understand SHOULD respond with 501
+    # (Not Implemented)." (RFC 9112, 6.1)
+    if len(codings) > 1:
+        raise UnknownCoding(f"Transfer-Encoding is {text[:40]!r}, it can only be chunked; send the bytes as they are")
 
 
 def check_version(method: str, version: str | None) -> None:
@@ -332,7 +360,7 @@ def refused(refusal: Refusal, method: str) -> Reply:
         "action": refusal.action,
     }
     status = refusal.status
-    if method == "HEAD" and status >= 500:
+    if method == "HEAD" and status >= 500 and refusal.action == "retry":
         # 423, not 503: tus-js-client forgets the upload and starts over on any other answer to HEAD.
         status = UploadLocked.status
     headers: Headers = (
