@@ -191,7 +191,7 @@ def running_redis(folder: Path, binary: Path | None = None, options: Sequence[st
 def running_app(app: ASGIApp, **config: Any) -> Iterator[str]:
     """An ASGI application under uvicorn in a thread for the length of the block; gives http://HOST:PORT."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", **config))
+        server = uvicorn.Server(uvicorn.Config(app, **({"log_level": "warning", "ws": "none"} | config)))
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         try:

@@ -23,6 +23,7 @@ OURS: dict[str, set[str]] = {
     "engine": {"events", "lease", "transfer", "ports", "protocol"},
     "upkeep": {"engine", "ports", "protocol"},
     "body": {"ports"},
+    "http1": {"protocol"},
     "threads": set(),
     "ledger.watchers": {"ports"},
     "ledger.binding": {"ports"},
@@ -69,7 +70,7 @@ OURS: dict[str, set[str]] = {
     },
     "app": {"body", "engine", "forwarded", "metrics", "ports", "protocol", "settings", "wiring"},
     "client": set(),
-    "server": {"body", "ports"},
+    "server": {"body", "http1", "ports"},
     "serve": {"app", "metrics", "ports", "protocol", "server", "settings", "wiring"},
     "cli": {"client", "ports", "protocol", "serve", "settings", "upkeep", "wiring"},
     "__main__": {"cli"},
@@ -83,7 +84,8 @@ OURS: dict[str, set[str]] = {
 
 LIBRARIES: dict[str, set[str]] = {
     "starlette": {"app"},
-    "uvicorn": {"serve", "server"},
+    "uvicorn": {"http1", "serve", "server"},
+    "httptools": {"http1"},
     "redis": {"ledger.redis.connections", "ledger.redis.ledger", "ledger.redis.servers"},
     "sqlite3": {"ledger.sqlite.file", "ledger.sqlite.ledger", "ledger.sqlite.rows"},
     "aiofiles": {"storage.file"},

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with a request body that the kernel can carry from the socket to the file.
+"""An HTTP protocol for uvicorn, with a request body that the kernel can carry from the socket to the file.
 
 Bytes of a PATCH need not pass Python: splice(2) moves them socket -> pipe -> file, more than twice as fast as reading
 and writing them, at a third of the processor's time (benchmarks/). `tusd-py serve` uses it; with uvicorn's own command
@@ -18,11 +18,11 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-import httptools
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import FlowControl
 
 from .body import AsgiBody, Receive
+from .http1 import Http1Protocol, content_length
 from .ports import BodyCutShort, Sink
 
 EXTENSION = "tusd_py"  # the key in scope["extensions"]
@@ -52,6 +52,7 @@ class Connection:
 
     def __init__(self, protocol: "KernelProtocol", length: int) -> None:
         self.length = length  # bytes of the body
+        self.parsed = 0  # bytes of the body that came out of the parser
         self.on_shutdown: Callable[[], object] | None = None  # called when the server begins to end
         self._protocol = protocol
         self._cycle = protocol.cycle
@@ -60,10 +61,14 @@ class Connection:
         """Return the body of the request."""
         return KernelBody(self, receive, length, read_timeout_s)
 
+    def is_whole(self) -> bool:
+        """Return whether all that was read of the body is still here: a middleware may have received some."""
+        return self.parsed == len(self._cycle.body) and (self._cycle.more_body or self.parsed == self.length)
+
     def arrived(self) -> bytes:
         """Stop the transport, return what it read behind the headers, and tell a client that waits to go on."""
         cycle = self._cycle
-        self._protocol.flow.pause_reading()  # a pipelined request finds it resumed
+        self._protocol.flow.hold()
         if cycle.waiting_for_100_continue:
             cycle.waiting_for_100_continue = False
             self._protocol.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -72,11 +77,17 @@ class Connection:
         return data
 
     def socket(self) -> socket.socket:
-        """Return the connection to read from, to be closed by the caller.
+        """Return the connection to read from, to be closed by the caller. Raises BodyCutShort when it is lost.
 
         A duplicate: the event loop does not let two parties watch one descriptor.
         """
+        if self._cycle.disconnected:
+            raise BodyCutShort
         return socket.socket(fileno=os.dup(self._protocol.transport.get_extra_info("socket").fileno()))
+
+    def release(self) -> None:
+        """Let the transport read again; a pipelined request, or whoever receives, resumes it."""
+        self._protocol.flow.held = False
 
     def ended(self) -> None:
         """The body was read to its end past the parser: the next request gets a fresh one."""
@@ -86,41 +97,48 @@ class Connection:
             self._cycle.message_event.set()
 
 
-class KernelProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; stops reading at the headers of a body that the kernel can carry."""
+class KernelProtocol(Http1Protocol):
+    """Stops reading at the headers of a body that the kernel can carry."""
 
     connection: Connection | None = None
+    flow: "Flow"
 
-    def on_headers_complete(self) -> None:
-        super().on_headers_complete()
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        super().connection_made(transport)
+        self.flow = Flow(transport)
+
+    def on_request(self) -> None:
         self.connection = None
-        length = self._body_length()
-        if FITS and length is not None and self.scope["type"] == "http":
+        length = content_length(self.headers)
+        if FITS and length:
             self.connection = Connection(self, length)
-            self.scope["extensions"] = {EXTENSION: self.connection}  # type: ignore[dict-item]  # ASGI: any value
-            if length >= LEAST and self.scheme == "http" and self.cycle is not None:
+            self.scope["extensions"][EXTENSION] = self.connection  # type: ignore[assignment]  # ASGI: any value
+            if length >= LEAST and self.scheme == "http":
                 self.flow.pause_reading()  # ASGI's receive() resumes it, if the application goes that way
 
-    def _body_length(self) -> int | None:
-        """Return the bytes of a body with a Content-Length; None for the others."""
-        length = None
-        for name, value in self.headers:
-            if name == b"transfer-encoding":
-                return None
-            if name == b"content-length":
-                length = int(value)
-        return length
-
-    def start_afresh(self) -> None:
-        """Take a new parser: the old one waits for a body that went past it."""
-        if self.parser is not None:  # the connection is lost otherwise
-            self.parser = httptools.HttpRequestParser(self)
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+    def on_body(self, body: bytes) -> None:
+        super().on_body(body)
+        if self.connection:
+            self.connection.parsed += len(body)
 
     def shutdown(self) -> None:
         super().shutdown()
         if self.connection and self.connection.on_shutdown and not self.cycle.response_complete:
             self.connection.on_shutdown()
+
+
+class Flow(FlowControl):
+    """Keeps the transport from reading while the kernel carries a body past it, whoever calls receive()."""
+
+    held = False
+
+    def hold(self) -> None:
+        self.pause_reading()
+        self.held = True
+
+    def resume_reading(self) -> None:
+        if not self.held:
+            super().resume_reading()
 
 
 class KernelBody(AsgiBody):
@@ -135,7 +153,7 @@ class KernelBody(AsgiBody):
 
     async def move(self, sink: Sink, at_most: int | None) -> int:
         pull = getattr(sink, "pull", None)
-        if pull is None or self._connection.length < LEAST:
+        if pull is None or self._connection.length < LEAST or not self._connection.is_whole():
             return await super().move(sink, at_most)
         length = self._connection.length if at_most is None else min(at_most, self._connection.length)
         self.carried_by = "kernel"
@@ -182,6 +200,7 @@ class KernelBody(AsgiBody):
         finally:
             self._splicing = False
             self._looked.set()
+            self._connection.release()
             set_low_water(sock, 1)  # the next request may be shorter
         return length - pump.left
 

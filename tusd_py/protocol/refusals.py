@@ -2,6 +2,7 @@
 
     Refusal
     ├── BadHeader              400  a header value that the text does not allow
+    ├── BadRequest             400  not a valid HTTP/1.1 request; the connection is closed
     ├── ModifyFinal            403  a concatenated upload takes no bytes
     ├── UploadNotFound         404
     ├── MethodNotAllowed       405  with Allow
@@ -12,6 +13,7 @@
     ├── TooLarge               413  beyond the server's maximum or the upload's length
     ├── WrongContentType       415
     ├── UploadLocked           423  somebody else holds it; try again
+    ├── TrailersTooLarge       431  what follows a chunked body is read, but not kept
     ├── ChecksumMismatch       460  the chunk was discarded; send it again
     ├── Internal               500  a fault of ours; the log tells
     ├── UnknownCoding          501  a transfer coding other than chunked
@@ -48,6 +50,12 @@ class BadHeader(Refusal):
     status = 400
     title = "Bad Request"
     code = "ERR_INVALID_HEADER"
+
+
+class BadRequest(Refusal):
+    status = 400
+    title = "Bad Request"
+    code = "ERR_INVALID_REQUEST"
 
 
 class ModifyFinal(Refusal):
@@ -114,6 +122,12 @@ class UploadLocked(Refusal):
     title = "Upload Locked"
     code = "ERR_UPLOAD_LOCKED"
     action = "retry"
+
+
+class TrailersTooLarge(Refusal):
+    status = 431
+    title = "Request Header Fields Too Large"
+    code = "ERR_TRAILERS_TOO_LARGE"
 
 
 class ChecksumMismatch(Refusal):
