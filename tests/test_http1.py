@@ -547,3 +547,45 @@ def test_only_a_get_becomes_a_websocket(tmp_path: Path) -> None:
 
             assert 403 == wire.answer().status, "no route of ours is a WebSocket"
     assert body == place.stored(path)
+
+
+@pytest.mark.parametrize("form", ["length", "chunked"])
+@pytest.mark.parametrize("size", [100, 4 * LEAST])
+def test_on_plain_httptools_a_lost_body_is_refused(tmp_path: Path, size: int, form: str) -> None:
+    """uvicorn's own protocol stops at the Upgrade and shows an empty body: 204 would say that it is stored."""
+    body = os.urandom(size)
+    line, sent = coded(body, form)
+    with running_app(application(tmp_path), http="httptools", log_level="critical") as root:
+        place = on(root, tmp_path)
+        for method, path, status in (("PATCH", "", 204), ("POST", "/files/", 201)):
+            for extra in (UPGRADE, ""):
+                wire = place.connect()
+                with wire.sock:
+                    target = path or wire.create(size)
+                    known = place.files()
+                    fields = (f"Upload-Length: {size}\r\n",) if path else ("Upload-Offset: 0\r\n",)
+                    wire.send(head_of(method, target, OCTETS, *fields, line, extra), sent)
+                    answer = wire.answer()
+                    if not extra:
+                        assert (status, str(size)) == (answer.status, answer.headers["upload-offset"])
+                        continue
+
+                    assert (400, "close") == (answer.status, answer.headers["connection"])
+                    # The rest of a long body is no request: uvicorn's own answer may be faster.
+                    assert size > LEAST or "ERR_BODY_LOST" == answer.code
+                    assert known == place.files()
+
+
+def test_h11_takes_an_upgrade_for_what_it_is(tmp_path: Path) -> None:
+    body = os.urandom(2 * LEAST)
+    with running_app(application(tmp_path), http="h11") as root:
+        place = on(root, tmp_path)
+        for form in ("length", "chunked"):
+            line, sent = coded(body, form)
+            wire = place.connect()
+            with wire.sock:
+                path = wire.create(len(body))
+                wire.send(patch_head(path, UPGRADE, line), sent)
+
+                assert 204 == wire.answer().status
+            assert body == place.stored(path)

@@ -25,7 +25,7 @@ from .ports import LeaseLost
 from .protocol import tus1
 from .protocol.fields import build_content_disposition, build_content_type, parse_metadata
 from .protocol.messages import Append, Create, Describe, Download, Inspect, Reply, Request, Terminate
-from .protocol.refusals import Internal, Refusal, Unavailable, UploadLocked
+from .protocol.refusals import BodyLost, Internal, Refusal, Unavailable, UploadLocked
 from .protocol.upload import Upload
 from .settings import Settings
 from .wiring import Service
@@ -118,6 +118,7 @@ class Uploads:
         try:
             try:
                 engine = await self._service.engine()
+                await check_body_is_there(scope, headers, body)
                 answer = await carry_out(engine, request, body)
             except Refusal as refusal:
                 answer = tus1.refused(refusal, request.method)
@@ -160,6 +161,21 @@ class Uploads:
             ),
             uri=scope["path"] + ("?" + query if query else ""),
             remote_addr=f"{client[0]}:{client[1]}" if client else "",
+        )
+
+
+async def check_body_is_there(scope: Scope, headers: Mapping[str, tuple[str, ...]], body: AsgiBody) -> None:
+    """Raise BodyLost when the ASGI server has lost the body to an Upgrade header, as uvicorn on plain httptools does.
+
+    The application sees an empty body then, and the bytes may come as further requests.
+    """
+    announced = "transfer-encoding" in headers or headers.get("content-length", ("0",)) != ("0",)
+    if "upgrade" in headers and announced and "tusd_py.http1" not in scope.get("extensions", {}):
+        if await body.has_more():
+            return
+        raise BodyLost(
+            "The body was lost: the server stopped reading at the Upgrade header; send the request without it",
+            headers=(("Connection", "close"),),
         )
 
 
@@ -206,7 +222,8 @@ async def send_reply(reply: Reply, body: AsgiBody, send: Send) -> None:
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
         return
-    headers.append((b"connection", b"close"))
+    if (b"connection", b"close") not in headers:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body, "more_body": True})
     await body.discard(LINGER_BYTES, LINGER_S)

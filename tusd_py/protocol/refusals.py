@@ -3,6 +3,7 @@
     Refusal
     ├── BadHeader              400  a header value that the text does not allow
     ├── BadRequest             400  not a valid HTTP/1.1 request; the connection is closed
+    ├── BodyLost               400  the ASGI server stopped reading at an Upgrade header
     ├── ModifyFinal            403  a concatenated upload takes no bytes
     ├── UploadNotFound         404
     ├── MethodNotAllowed       405  with Allow
@@ -56,6 +57,12 @@ class BadRequest(Refusal):
     status = 400
     title = "Bad Request"
     code = "ERR_INVALID_REQUEST"
+
+
+class BodyLost(Refusal):
+    status = 400
+    title = "Body Lost"
+    code = "ERR_BODY_LOST"
 
 
 class ModifyFinal(Refusal):
