@@ -98,10 +98,10 @@ class KernelProtocol(Http1Protocol):
     def on_request(self) -> None:
         self.connection = None
         length = content_length(self.headers)
-        if FITS and length:
+        if FITS and length and self.scheme == "http":  # over TLS the socket has other bytes
             self.connection = Connection(self, length)
             self.scope["extensions"][EXTENSION] = self.connection  # type: ignore[assignment]  # ASGI: any value
-            if length >= LEAST and self.scheme == "http":
+            if length >= LEAST:
                 self.flow.pause_reading()  # ASGI's receive() resumes it, if the application goes that way
 
     def on_body(self, body: bytes) -> None:
