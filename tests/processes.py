@@ -103,6 +103,29 @@ def running_server(
         end(server.process)
 
 
+@contextmanager
+def running_asgi(folder: Path, command: Sequence[str], **env: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """An ASGI server for the length of the block; gives its port and process. {port} in the command becomes a port."""
+    port = lasting_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"asgi-{port}.log"
+    arguments = [sys.executable, "-m", *(one.format(port=port) for one in command)]
+    variables = environment(TUSD_PY_UPLOAD_DIR=str(folder / "uploads"), **env)
+    with log.open("wb") as out:
+        process = subprocess.Popen(arguments, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=variables)
+
+    def listens() -> bool:
+        assert process.poll() is None, log.read_text()
+        with socket.socket() as sock:
+            return sock.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        eventually(listens, what="the server listens")
+        yield port, process
+    finally:
+        end(process)
+
+
 def end(process: "subprocess.Popen[bytes]") -> None:
     """SIGTERM, and SIGKILL when that does not end it in time."""
     if process.poll() is None:

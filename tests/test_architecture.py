@@ -22,6 +22,7 @@ OURS: dict[str, set[str]] = {
     "events": {"ports", "protocol"},
     "engine": {"events", "lease", "transfer", "ports", "protocol"},
     "upkeep": {"engine", "ports", "protocol"},
+    "leaving": {"ports"},
     "body": {"ports"},
     "http1": {"protocol"},
     "threads": set(),
@@ -66,7 +67,8 @@ OURS: dict[str, set[str]] = {
     "metrics": set(),
     "settings": {"forwarded"},
     "wiring": {
-        *("callbacks", "engine", "ledger", "lease", "ports", "protocol", "settings", "storage", "transfer", "upkeep"),
+        *("callbacks", "engine", "leaving", "ledger", "lease", "ports", "protocol", "settings", "storage", "transfer"),
+        "upkeep",
     },
     "app": {"body", "engine", "forwarded", "metrics", "ports", "protocol", "settings", "wiring"},
     "client": set(),

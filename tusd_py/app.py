@@ -3,7 +3,6 @@
 What a request means is decided in protocol/, what is done about it in engine.py.
 """
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -119,7 +118,8 @@ class Uploads:
             try:
                 engine = await self._service.engine()
                 await check_body_is_there(scope, headers, body)
-                answer = await carry_out(engine, request, body)
+                work = carry_out(engine, request, body)
+                answer = await (work if body.ended else self._service.leaving.carry(body, work))
             except Refusal as refusal:
                 answer = tus1.refused(refusal, request.method)
             except LeaseLost as lost:
@@ -144,8 +144,6 @@ class Uploads:
         if connection is None:
             return AsgiBody(receive, length, self._settings.read_timeout)
         body: AsgiBody = connection.body(receive, length, self._settings.read_timeout)
-        # At the end of the server a running PATCH goes on for a while, then yields at a committed offset.
-        connection.on_shutdown = lambda: asyncio.get_running_loop().call_later(self._settings.grace, body.stop)
         return body
 
     def _request(self, scope: Scope, headers: Mapping[str, tuple[str, ...]]) -> Request:
@@ -187,7 +185,7 @@ async def carry_out(engine: Engine, request: Request, body: AsgiBody) -> Reply |
         case Create() as create:
             return tus1.created(await engine.create(create, body, request), request)
         case Append() as append:
-            return tus1.appended(await engine.append(append, body, request))
+            return tus1.appended(await engine.append(append, body, request), append, is_whole=body.ended)
         case Inspect(upload_id):
             return tus1.inspected(await engine.inspect(upload_id))
         case Terminate(upload_id):

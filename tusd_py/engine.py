@@ -161,7 +161,8 @@ class Engine:
     async def append(self, append: Append, body: Body, request: Request) -> Upload:
         """Receive the body at the offset it claims and return the upload as it is now.
 
-        A holder that was asked to yield returns with the offset it reached: no client takes that for a failure.
+        A holder that was asked to yield returns with the offset it reached, before the end of its body; what the
+        client hears of that is for the dialect to decide (tus1.appended).
         Raises the refusals of Upload.admit, UploadNotFound, UploadLocked, StorageFull, Unavailable; LeaseLost.
         """
         async with self._leases.hold(append.upload_id) as lease:

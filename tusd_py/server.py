@@ -41,7 +41,6 @@ class Connection:
     def __init__(self, protocol: "KernelProtocol", length: int) -> None:
         self.length = length  # bytes of the body
         self.parsed = 0  # bytes of the body that came out of the parser
-        self.on_shutdown: Callable[[], object] | None = None  # called when the server begins to end
         self._protocol = protocol
         self._cycle = protocol.cycle
 
@@ -108,11 +107,6 @@ class KernelProtocol(Http1Protocol):
         super().on_body(body)
         if self.connection:
             self.connection.parsed += len(body)
-
-    def shutdown(self) -> None:
-        super().shutdown()
-        if self.connection and self.connection.on_shutdown and not self.cycle.response_complete:
-            self.connection.on_shutdown()
 
 
 class Flow(FlowControl):

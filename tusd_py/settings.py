@@ -73,7 +73,7 @@ class Settings:
         10.0, "SECONDS", "The offset is recorded at least this often while bytes come."
     )
     read_timeout: float = setting(60.0, "SECONDS", "A client that sends nothing for this long has gone away.")
-    grace: float = setting(5.0, "SECONDS", "After SIGTERM, running PATCHes go on for this long, then they yield.")
+    grace: float = setting(5.0, "SECONDS", "After SIGTERM, bodies go on for this long, then they yield.")
     shutdown_timeout: float = setting(20.0, "SECONDS", "How long running requests may go on at the end.")
     cors_origin: tuple[str, ...] = setting(("*",), "ORIGIN", "Pages of this origin may upload; may repeat; * is all.")
     behind_proxy: tuple[str, ...] = setting(

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from .callbacks import Receivers, deliver
 from .engine import Engine
 from .lease import Leases
+from .leaving import Leaving
 from .ledger.redis import RedisLedger
 from .ledger.redis.servers import connect
 from .ledger.sqlite import SqliteLedger
@@ -31,6 +33,7 @@ EXTENSIONS = (
 )
 BIND_S = 1.0  # between tries to find out whether the ledger is the folder's
 LEDGER_FILE = ".tusd_py.sqlite3"  # inside the upload folder; no upload id begins with a dot
+YIELDED_S = 5.0  # what a body that yields has left to do, a flush and a commit, takes less
 
 log = logging.getLogger("tusd_py")
 
@@ -55,6 +58,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.leaving = Leaving(settings.grace)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opened: asyncio.Future[Engine] | None = None
         self._keeping: asyncio.Task[None] | None = None
@@ -70,7 +74,8 @@ class Service:
         return await asyncio.shield(self._opened)
 
     async def close(self) -> None:
-        """End the chores and close everything."""
+        """Make the running bodies yield, end the chores and close everything."""
+        await self.leaving.finish(YIELDED_S)
         if self._keeping:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
@@ -87,23 +92,28 @@ class Service:
 
     async def _keep(self, opened: asyncio.Future[Engine]) -> None:
         try:
-            async with open_parts(self.settings) as parts:
-                opened.set_result(parts.engine)
-                ledger, settings = parts.ledger, self.settings
-                chores = [
-                    keep_bound(ledger),
-                    chore("sweep", lambda: keep_swept(parts.engine, ledger, settings.sweep_interval)),
-                    chore("tidy", lambda: keep_tidy(ledger, parts.storage, settings.tidy_interval)),
-                ]
-                if not settings.redis_url:  # the ledger is on the volume: it must be able to record a removal
-                    chores.append(chore("reserve", lambda: keep_reserve(parts.storage, settings.sweep_interval)))
-                if settings.webhook_url:
-                    chores.append(chore("deliver", lambda: deliver(ledger, ledger, receivers_of(settings))))
-                await asyncio.gather(*chores)
+            with self.leaving.listening():
+                async with open_parts(self.settings) as parts:
+                    opened.set_result(parts.engine)
+                    await asyncio.gather(*self._chores(parts))
         except Exception as exc:
             if opened.done():
                 raise
             opened.set_exception(exc)
+
+    def _chores(self, parts: Parts) -> list[Coroutine[Any, Any, None]]:
+        """Return what goes on beside the requests."""
+        ledger, storage, settings = parts.ledger, parts.storage, self.settings
+        chores = [
+            keep_bound(ledger),
+            chore("sweep", lambda: keep_swept(parts.engine, ledger, settings.sweep_interval)),
+            chore("tidy", lambda: keep_tidy(ledger, storage, settings.tidy_interval)),
+        ]
+        if not settings.redis_url:  # the ledger is on the volume: it must be able to record a removal
+            chores.append(chore("reserve", lambda: keep_reserve(storage, settings.sweep_interval)))
+        if settings.webhook_url:
+            chores.append(chore("deliver", lambda: deliver(ledger, ledger, receivers_of(settings))))
+        return chores
 
 
 @asynccontextmanager

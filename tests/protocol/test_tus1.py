@@ -246,9 +246,37 @@ def test_created() -> None:
 
 
 def test_appended() -> None:
-    reply = tus1.appended(UPLOAD.at(10, expires_at=UPLOAD.expires_at).finished(1.0))
+    upload = UPLOAD.at(10, expires_at=UPLOAD.expires_at).finished(1.0)
+    reply = tus1.appended(upload, Append(ID, 4, body_length=6), is_whole=True)
 
     assert (204, {"Tus-Resumable": "1.0.0", "Upload-Offset": "10"}) == (reply.status, dict(reply.headers))
+
+
+@pytest.mark.parametrize("body_length", [6, None])
+@pytest.mark.parametrize("checksum", [CHECKSUM, None])
+@pytest.mark.parametrize("offset", [4, 7, 10])
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_a_patch_that_had_to_yield(
+    body_length: int | None, checksum: Checksum | None, offset: int, is_whole: bool
+) -> None:
+    """204 with the offset where the client goes on from that; 503 where it would give up, or nothing was stored."""
+    append = Append(ID, 4, body_length=body_length, checksum=checksum)
+    upload = UPLOAD.at(offset, expires_at=None)
+    if is_whole or offset == UPLOAD.length or (body_length == 6 and not checksum):
+        reply = tus1.appended(upload, append, is_whole=is_whole)
+
+        assert (204, str(offset)) == (reply.status, dict(reply.headers)["Upload-Offset"])
+    else:
+        with pytest.raises(refusals.UploadInterrupted) as caught:
+            tus1.appended(upload, append, is_whole=is_whole)
+        reply = tus1.refused(caught.value, "PATCH")
+        headers = dict(reply.headers)
+
+        assert (503, str(offset), "1") == (reply.status, headers["Upload-Offset"], headers["Retry-After"])
+        assert ("ERR_UPLOAD_INTERRUPTED", "resume") == (
+            (problem := json.loads(reply.body))["code"],
+            problem["action"],
+        )
 
 
 def test_inspected() -> None:

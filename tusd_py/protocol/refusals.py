@@ -21,6 +21,7 @@
     ├── Unavailable            503  the ledger is away; try again
     │   ├── LedgerUnrecovered  503  it lost its records; they are made again from the volume
     │   └── VolumeAway         503  the upload folder is away, or another one is in its place
+    ├── UploadInterrupted      503  the body had to yield before its end; with Upload-Offset, to go on from
     └── StorageFull            507  no room for the bytes; try again
 
 The rule that refuses raises one; app.py answers it, once. Codes are stable, and tusd's where tusd has one.
@@ -183,6 +184,13 @@ class VolumeAway(Unavailable):
         self, detail: str = "The upload folder is not there, or it is not the one that this server started with"
     ) -> None:
         super().__init__(f"{detail}; nothing was lost, try again later")
+
+
+class UploadInterrupted(Refusal):
+    status = 503  # not tusd's 400: clients do not come back after that
+    title = "Upload Interrupted"
+    code = "ERR_UPLOAD_INTERRUPTED"
+    action = "resume"
 
 
 class StorageFull(Refusal):

@@ -33,13 +33,14 @@ from .refusals import (
     Headers,
     MethodNotAllowed,
     Refusal,
+    Unavailable,
     UnknownCoding,
     UnsupportedVersion,
     UploadLocked,
     UploadNotFound,
     WrongContentType,
 )
-from .upload import Upload
+from .upload import Upload, interrupted
 
 # "The value MUST be the version of the protocol used by the Client or the Server." (Core, Tus-Resumable). The only one
 # spoken, so "The list MUST be sorted by Server's preference" (Core, Tus-Version) holds by itself.
@@ -302,8 +303,16 @@ def created(upload: Upload, request: Request) -> Reply:
     return Reply(201, headers + expires(upload))
 
 
-def appended(upload: Upload) -> Reply:
-    """Return the reply to a PATCH that left the upload like this."""
+def appended(upload: Upload, append: Append, *, is_whole: bool) -> Reply:
+    """Return the reply to a PATCH that left the upload like this.
+
+    The body of a PATCH that had to yield is not whole. tus-js-client and tuspy go on from the offset of a 204.
+    tus-java-client, which always sends chunked, gives up at a 204 with less than it sent, and comes back after a 503.
+    A body with Upload-Checksum counts whole or not at all: its 503 does not say that something was stored.
+    Raises UploadInterrupted.
+    """
+    if not is_whole and not upload.is_complete and (append.body_length is None or append.checksum):
+        raise interrupted(upload)
     # "The Server MUST acknowledge successful `PATCH` requests with the `204 No Content` status. It MUST include the
     # `Upload-Offset` header containing the new offset." (Core, PATCH)
     return Reply(204, (("Tus-Resumable", VERSION), ("Upload-Offset", str(upload.offset)), *expires(upload)))
@@ -369,7 +378,7 @@ def refused(refusal: Refusal, method: str) -> Reply:
         ("Cache-Control", "no-store"),
         *refusal.headers,
     )
-    if refusal.action == "retry":
+    if refusal.action == "retry" or refusal.status == Unavailable.status:
         headers += (("Retry-After", "1"),)  # seconds; a lease or a Redis failover is settled in a few
     return Reply(status, headers, b"" if method == "HEAD" else json.dumps(problem).encode())
 

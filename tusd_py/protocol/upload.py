@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from .messages import Append, Limits
-from .refusals import BadHeader, ModifyFinal, NotFinished, OffsetMismatch, TooLarge, UploadGone
+from .refusals import BadHeader, ModifyFinal, NotFinished, OffsetMismatch, TooLarge, UploadGone, UploadInterrupted
 
 
 class State(StrEnum):
@@ -170,6 +170,14 @@ def offset_mismatch(claimed: int, offset: int) -> OffsetMismatch:
     """Return the refusal of a PATCH at another offset than the upload's; it carries the true one."""
     return OffsetMismatch(
         f"Upload-Offset is {claimed}, the upload is at {offset}", headers=(("Upload-Offset", str(offset)),)
+    )
+
+
+def interrupted(upload: Upload) -> UploadInterrupted:
+    """Return the refusal of a body that had to yield before its end; it carries the offset to go on from."""
+    return UploadInterrupted(
+        f"The body had to yield to another request or to a restart; the upload is at {upload.offset}, go on from there",
+        headers=(("Upload-Offset", str(upload.offset)),),
     )
 
 
