@@ -74,7 +74,7 @@ OURS: dict[str, set[str]] = {
     "client": set(),
     "pump": set(),
     "server": {"body", "http1", "ports", "pump"},
-    "serve": {"app", "metrics", "ports", "protocol", "server", "settings", "wiring"},
+    "serve": {"app", "leaving", "metrics", "ports", "protocol", "server", "settings", "wiring"},
     "cli": {"client", "ports", "protocol", "serve", "settings", "upkeep", "wiring"},
     "__main__": {"cli"},
     "__init__": {"app", "settings"},
@@ -86,7 +86,7 @@ OURS: dict[str, set[str]] = {
 }
 
 LIBRARIES: dict[str, set[str]] = {
-    "starlette": {"app"},
+    "starlette": {"app", "serve"},
     "uvicorn": {"http1", "serve", "server"},
     "httptools": {"http1"},
     "redis": {"ledger.redis.connections", "ledger.redis.ledger", "ledger.redis.servers"},

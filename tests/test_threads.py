@@ -55,6 +55,26 @@ async def test_a_call_that_nobody_waits_for_runs_to_its_end(threads: Threads) ->
     assert running.cancelled()
 
 
+async def test_close_gives_up_a_disk_that_hangs_and_cancels_whoever_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that hang, those that no thread has begun, and those that come later."""
+    monkeypatch.setattr("tusd_py.threads.CLOSE_S", 0.1)
+    threads, disk, done = Threads(1, "test"), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        disk.wait(20)
+        done.set()
+
+    hanging = [threads.run(hang), threads.run(hang)]
+    threads.close()
+
+    assert not done.is_set()
+    for one in [*hanging, threads.run(hang)]:
+        with pytest.raises(asyncio.CancelledError):
+            await one
+
+    disk.set()
+
+
 def test_close_waits_for_what_was_begun_even_if_its_event_loop_has_ended() -> None:
     threads, disk, done = Threads(1, "test"), threading.Event(), threading.Event()
 

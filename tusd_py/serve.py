@@ -1,18 +1,30 @@
-"""`tusd-py serve`: the application under uvicorn, on a socket of its own, in one process or several."""
+"""`tusd-py serve`: the application under uvicorn, on a socket of its own, in one process or several.
+
+It ends in bounded time with exit status 0 after SIGTERM or SIGINT, and removes the file of its unix socket.
+"""
 
 import asyncio
 import contextlib
+import logging
+import multiprocessing
 import os
 import resource
+import signal
 import socket
 import stat
 import tempfile
-from typing import Any
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
 
 import uvicorn
+from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
 from .app import create_app
+from .leaving import SIGNALS, on_exit_signal
 from .metrics import MULTIPROC_DIR
 from .ports import WrongLedger
 from .protocol.refusals import Unavailable
@@ -22,6 +34,11 @@ from .wiring import check_storage, open_parts
 
 BACKLOG = 2048  # connections that wait to be accepted; the kernel's somaxconn cuts it
 KEEP_ALIVE_S = 75  # longer than nginx keeps an idle connection (60 s): the side that reuses it must not lose a race
+WORKER_MARGIN_S = 2.0  # behind --shutdown-timeout, to cancel what still runs and to close everything
+PARENT_MARGIN_S = 4.0  # behind --shutdown-timeout; the parent hears of the signal up to 0.5 s before its workers
+LAST_S = 0.5  # for the last line of the log and the socket's file, which may lie on the disk that hangs
+
+log = logging.getLogger("tusd_py")
 
 LOG_CONFIG: dict[str, Any] = {
     "version": 1,
@@ -49,7 +66,9 @@ class Announcing(uvicorn.Server):
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Raises CannotServe."""
+    """Serve until SIGTERM or SIGINT. Raises CannotServe, and SystemExit with status 0."""
+    for number in SIGNALS:
+        signal.signal(number, leave)
     open_more_files()
     asyncio.run(check(settings))
     listener = listen(settings)
@@ -67,17 +86,31 @@ def serve(settings: Settings) -> None:
         "timeout_graceful_shutdown": round(settings.shutdown_timeout),
     }
     with contextlib.ExitStack() as stack:
-        stack.callback(stop_listening, listener, settings)
+        remove_socket = socket_file(settings)
+        stack.callback(remove_socket)
+        stack.callback(listener.close)
         if settings.workers == 1:
-            Announcing(uvicorn.Config(create_app(settings), **config), line).run([listener])
+
+            def one_process() -> Starlette:
+                end_in_time(settings.shutdown_timeout + WORKER_MARGIN_S, remove_socket)
+                return create_app(settings)
+
+            Announcing(uvicorn.Config(one_process, factory=True, **config), line).run([listener])
         else:
-            os.environ.update(settings.to_env())  # read by create_app in each worker
+            os.environ.update(settings.to_env())  # read by worker() in each worker
             figures = stack.enter_context(tempfile.TemporaryDirectory(prefix="tusd_py-"))
             os.environ[MULTIPROC_DIR] = figures  # one file a worker, put together for whoever asks any of them
-            app = "tusd_py.app:create_app"
+            app = "tusd_py.serve:worker"
             supervisor = Multiprocess(
                 uvicorn.Config(app, factory=True, workers=settings.workers, **config), sockets=[listener]
             )
+
+            def kill_workers() -> None:
+                for process in supervisor.processes:
+                    process.process.kill()
+                remove_socket()
+
+            end_in_time(settings.shutdown_timeout + PARENT_MARGIN_S, kill_workers)
             print(line, flush=True)  # the socket listens already: who connects now is served when a worker is up
             supervisor.run()
 
@@ -113,12 +146,64 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def stop_listening(listener: socket.socket, settings: Settings) -> None:
-    """Close the socket, and remove the file of a unix socket."""
-    listener.close()
-    if settings.unix_socket:
+def socket_file(settings: Settings) -> Callable[[], None]:
+    """Return what removes the file of our unix socket, unless another server has its own there meanwhile."""
+    path = settings.unix_socket
+    ours = os.stat(path) if path else None
+
+    def remove() -> None:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(settings.unix_socket)
+            if ours and os.path.samestat(ours, os.stat(path)):
+                os.unlink(path)
+
+    return remove
+
+
+def leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End with status 0: before uvicorn handles signals, and when it raises them again behind its end."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)  # what is left to do takes a moment
+    raise SystemExit(0)
+
+
+def worker() -> Starlette:
+    """Return the application of one of several processes. It leaves when its parent is gone, however that ended."""
+    settings = Settings.from_env()
+    end_in_time(settings.shutdown_timeout + WORKER_MARGIN_S, lambda: None)
+    parent = multiprocessing.parent_process()
+    if parent:
+        loop = asyncio.get_running_loop()
+
+        def orphaned() -> None:
+            loop.remove_reader(parent.sentinel)
+            log.warning("the parent process is gone; this worker leaves")
+            signal.raise_signal(signal.SIGTERM)
+
+        loop.add_reader(parent.sentinel, orphaned)  # a pipe whose other end only the parent has
+    return create_app(settings)
+
+
+def end_in_time(timeout_s: float, last: Callable[[], None]) -> None:
+    """End the process timeout_s after SIGTERM or SIGINT, with last() and status 0, if it has not ended by itself.
+
+    A thread that hangs in a disk or a name server is joined at an ordinary end, for ever.
+    """
+    leaving = threading.Event()
+
+    def say() -> None:
+        last()
+        log.error("something hangs; ended after %.0f s", timeout_s)
+
+    def end() -> None:
+        leaving.wait()
+        time.sleep(timeout_s)
+        saying = threading.Thread(target=say, daemon=True)
+        saying.start()
+        saying.join(LAST_S)
+        os._exit(0)
+
+    threading.Thread(target=end, name="tusd_py-end", daemon=True).start()
+    on_exit_signal(leaving.set)
 
 
 def open_more_files() -> None:

@@ -1,0 +1,111 @@
+"""The end of a server: in bounded time whatever hangs, with exit status 0, without its socket's file or its workers."""
+
+import signal
+import socket
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests import tus
+from tests.processes import eventually, running_redis, running_server, start_server
+from tests.test_stuck_disk import SOURCE, Disk, disk, is_in_a_write, patch
+
+__all__ = ["disk"]  # a fixture
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_server_that_was_asked_to_end_has_ended_well(tmp_path: Path, workers: str, number: signal.Signals) -> None:
+    path = tmp_path / "s"
+    with running_server(tmp_path, "--unix-socket", str(path), "--workers", workers) as server:
+        server.process.send_signal(number)
+
+        assert 0 == server.process.wait(20)
+    assert not path.exists()
+    assert "Traceback" not in server.log.read_text()
+
+
+def test_the_socket_of_a_successor_stays(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with running_server(tmp_path, "--unix-socket", str(path)) as server:
+        path.unlink()
+        with socket.socket(socket.AF_UNIX) as successor:
+            successor.bind(str(path))
+            server.process.terminate()
+            server.process.wait(20)
+
+            assert path.exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_disk_that_hangs_keeps_no_server_from_ending(disk: Disk, tmp_path: Path, workers: str) -> None:
+    """The process that was asked to end has run all of its code and let its port go; the kernel has the rest."""
+    with running_server(tmp_path, "--shutdown-timeout", "1", "--grace", "0", "--workers", workers) as server:
+        stuck, file = tus.create(server.url, len(SOURCE)), disk.folder / "stuck"
+        file.touch()
+        (tmp_path / "uploads" / tus.upload_id(stuck)).symlink_to(file)
+        disk.freeze()
+        patching = threading.Thread(target=lambda: patch_and_be_cut(stuck))
+        patching.start()
+        processes = [server.process.pid, *children(server.process.pid)]
+        try:
+            eventually(lambda: any(map(is_in_a_write, processes)), what="a thread hangs in the disk")
+            server.process.terminate()
+            eventually(lambda: all(map(has_ended, processes)), what="every process has ended")
+        finally:
+            disk.thaw()
+            patching.join(30)
+
+        assert 0 == server.process.wait(20)
+
+
+def patch_and_be_cut(url: str) -> None:
+    try:
+        patch(url, SOURCE)
+    except Exception:
+        return
+
+
+def children(pid: int) -> list[int]:
+    """Return the workers that a server has started; multiprocessing has a process of its own beside them."""
+    started = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(one) for one in started if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether the process is gone, or its main thread is and the kernel waits for one that hangs in a disk."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    server = start_server(tmp_path, "--workers", "2", "--grace", "0")
+    address = ("127.0.0.1", int(server.url.split(":")[2].partition("/")[0]))
+    workers = children(server.process.pid)
+    try:
+        server.kill()
+        eventually(lambda: all(map(has_ended, workers)), what="the workers have ended")
+        with socket.socket() as sock:
+            sock.bind(address)
+    finally:
+        for pid in workers:
+            subprocess.run(["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
+
+
+def test_a_redis_that_hangs_keeps_no_server_from_ending(tmp_path: Path) -> None:
+    with running_redis(tmp_path / "redis") as redis:
+        flags = ("--redis-url", redis.url, "--shutdown-timeout", "1", "--grace", "0")
+        with running_server(tmp_path, *flags) as server:
+            url = tus.create(server.url, len(SOURCE))
+            with tus.half_sent(url, 0, len(SOURCE), SOURCE[:1000]):
+                redis.signal(signal.SIGSTOP)
+                try:
+                    server.process.terminate()
+
+                    assert 0 == server.process.wait(20)
+                finally:
+                    redis.signal(signal.SIGCONT)
