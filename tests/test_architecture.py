@@ -73,7 +73,8 @@ OURS: dict[str, set[str]] = {
     "app": {"body", "engine", "forwarded", "metrics", "ports", "protocol", "settings", "wiring"},
     "client": set(),
     "pump": set(),
-    "server": {"body", "http1", "ports", "pump"},
+    "receiving": set(),
+    "server": {"body", "http1", "ports", "pump", "receiving"},
     "serve": {"app", "leaving", "metrics", "ports", "protocol", "server", "settings", "wiring"},
     "cli": {"client", "ports", "protocol", "serve", "settings", "upkeep", "wiring"},
     "__main__": {"cli"},
@@ -87,7 +88,7 @@ OURS: dict[str, set[str]] = {
 
 LIBRARIES: dict[str, set[str]] = {
     "starlette": {"app", "serve"},
-    "uvicorn": {"http1", "serve", "server"},
+    "uvicorn": {"http1", "receiving", "serve", "server"},
     "httptools": {"http1"},
     "redis": {"ledger.redis.connections", "ledger.redis.ledger", "ledger.redis.servers"},
     "sqlite3": {"ledger.sqlite.file", "ledger.sqlite.ledger", "ledger.sqlite.rows"},

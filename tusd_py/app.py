@@ -114,6 +114,8 @@ class Uploads:
         headers = headers_of(scope)
         request = self._request(scope, headers)
         body = self._body(scope, receive, announced_length(headers))
+        if "expect" not in headers:  # a client that waits to be asked for the body may be refused without it
+            body.begin()
         try:
             try:
                 engine = await self._service.engine()

@@ -76,6 +76,11 @@ class AsgiBody:
             raise BodyCutShort
         return moved
 
+    def begin(self) -> None:
+        """Read ahead from now on: a server may drop what it has read and not delivered when the client leaves."""
+        if not self._over:
+            self._begin_to_read()
+
     async def has_more(self) -> bool:
         await self._until(1, self._read_timeout_s)
         return self._size > 0
@@ -122,13 +127,16 @@ class AsgiBody:
         """Wait until so many bytes are there, the body is over, somebody is in a hurry, or the time is."""
         if self._size >= size or self._over or self._hurried:
             return
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read())
+        self._begin_to_read()
         self._wanted = size
         self._news.clear()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._news.wait()
+
+    def _begin_to_read(self) -> None:
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
         while not self.ended and not self._cut:

@@ -19,6 +19,7 @@ from .body import AsgiBody, Receive
 from .http1 import Http1Protocol, content_length
 from .ports import BodyCutShort, Sink
 from .pump import CAN_SPLICE, Pump, set_low_water
+from .receiving import Receiving
 
 EXTENSION = "tusd_py"  # the key in scope["extensions"]
 UVICORN = ((0, 50), (0, 55))  # from, and below: the versions whose internals are known to fit; tests/test_server.py
@@ -47,6 +48,11 @@ class Connection:
     def body(self, receive: Receive, length: int | None, read_timeout_s: float) -> AsgiBody:
         """Return the body of the request."""
         return KernelBody(self, receive, length, read_timeout_s)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the transport has let the socket go; it has read what there was."""
+        return self._protocol.transport.is_closing()
 
     def is_whole(self) -> bool:
         """Return whether all that was read of the body is still here: a middleware may have received some."""
@@ -89,6 +95,7 @@ class KernelProtocol(Http1Protocol):
 
     connection: Connection | None = None
     flow: "Flow"
+    receiving: Receiving | None = None  # of the last request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -96,6 +103,8 @@ class KernelProtocol(Http1Protocol):
 
     def on_request(self) -> None:
         self.connection = None
+        self.receiving = Receiving(self.cycle)
+        self.cycle.receive = self.receiving  # type: ignore[method-assign]  # looked up when its task begins
         length = content_length(self.headers)
         if FITS and length and self.scheme == "http":  # over TLS the socket has other bytes
             self.connection = Connection(self, length)
@@ -107,6 +116,15 @@ class KernelProtocol(Http1Protocol):
         super().on_body(body)
         if self.connection:
             self.connection.parsed += len(body)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio: true keeps the connection
+        """Keep the connection of a half-closed client until its last request is answered."""
+        if self.cycle is None or self.cycle.response_complete or self.scheme == "https":  # TLS has no half-close
+            return False
+        self.cycle.keep_alive = False
+        if self.receiving:
+            self.receiving.half_close()
+        return True
 
 
 class Flow(FlowControl):
@@ -135,7 +153,8 @@ class KernelBody(AsgiBody):
 
     async def move(self, sink: Sink, at_most: int | None) -> int:
         pull = getattr(sink, "pull", None)
-        if pull is None or self._connection.length < LEAST or not self._connection.is_whole():
+        can_be_carried = self._connection.is_whole() and not self._connection.is_lost
+        if pull is None or self._connection.length < LEAST or not can_be_carried:
             return await super().move(sink, at_most)
         length = self._connection.length if at_most is None else min(at_most, self._connection.length)
         self.carried_by = "kernel"
@@ -145,6 +164,9 @@ class KernelBody(AsgiBody):
             self.ended = True
             self._connection.ended()
         return moved
+
+    def begin(self) -> None:
+        pass  # the bytes wait in the socket, and KernelProtocol keeps what was read
 
     def stop(self) -> None:
         super().stop()
