@@ -5,6 +5,7 @@ What a request means is decided in protocol/, what is done about it in engine.py
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -113,13 +114,15 @@ class Uploads:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         request = self._request(scope, headers)
-        body = self._body(scope, receive, announced_length(headers))
+        body = self._body(scope, receive, 0 if has_no_body(headers, scope["http_version"]) else None)
         if "expect" not in headers:  # a client that waits to be asked for the body may be refused without it
             body.begin()
         try:
             try:
                 engine = await self._service.engine()
                 await check_body_is_there(scope, headers, body)
+                if request.is_streamed and not await body.has_more() and body.ended:
+                    request = replace(request, is_streamed=False)  # the stream has ended at once
                 work = carry_out(engine, request, body)
                 answer = await (work if body.ended else self._service.leaving.carry(body, work))
             except Refusal as refusal:
@@ -160,6 +163,7 @@ class Uploads:
                 scope["scheme"], headers, client[0] if client and client[0] else None, path, scope["path"]
             ),
             uri=scope["path"] + ("?" + query if query else ""),
+            is_streamed=is_streamed(headers, scope["http_version"]),
             remote_addr=f"{client[0]}:{client[1]}" if client else "",
         )
 
@@ -239,6 +243,16 @@ def headers_of(scope: Scope) -> dict[str, tuple[str, ...]]:
     return headers
 
 
-def announced_length(headers: Mapping[str, tuple[str, ...]]) -> int | None:
-    """Return 0 when no body comes, None when one comes; its length is the dialect's to judge."""
-    return None if "transfer-encoding" in headers or headers.get("content-length", ("0",)) != ("0",) else 0
+def has_no_body(headers: Mapping[str, tuple[str, ...]], http_version: str) -> bool:
+    """Return whether no body comes, as far as the headers say; the length of one is the dialect's to judge."""
+    if is_streamed(headers, http_version):
+        return False
+    return "transfer-encoding" not in headers and headers.get("content-length", ("0",)) == ("0",)
+
+
+def is_streamed(headers: Mapping[str, tuple[str, ...]], http_version: str) -> bool:
+    """Return whether only the stream says if there is a body: HTTP/2 and HTTP/3 without Content-Length.
+
+    In HTTP/1 such a request has no body (RFC 9112, 6.3).
+    """
+    return not http_version.startswith("1") and "transfer-encoding" not in headers and "content-length" not in headers

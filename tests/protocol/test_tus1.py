@@ -1,5 +1,6 @@
 """The dialect: a valid request of each kind, and tests that break one thing of it; every reply."""
 
+import dataclasses
 import json
 from dataclasses import replace
 
@@ -277,6 +278,13 @@ def test_a_patch_that_had_to_yield(
             (problem := json.loads(reply.body))["code"],
             problem["action"],
         )
+
+
+def test_a_body_that_only_the_stream_announces_has_no_length() -> None:
+    """HTTP/2 without Content-Length; with one, that counts."""
+    streamed = dataclasses.replace(request("PATCH", content_length=None), is_streamed=True)
+
+    assert Append(ID, 4, body_length=None) == tus1.read(streamed)
 
 
 def test_inspected() -> None:

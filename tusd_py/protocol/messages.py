@@ -15,6 +15,7 @@ class Request:
     upload_id: str  # "" is the creation URL
     headers: Mapping[str, tuple[str, ...]]  # names in lower case; every value received, in order
     creation_url: str  # absolute, or a path where the origin is not known; ends in "/"
+    is_streamed: bool = False  # a body comes though neither Content-Length nor Transfer-Encoding says so (HTTP/2)
     uri: str = ""  # path and query as received
     remote_addr: str = ""  # "host:port" of the peer
 
@@ -57,7 +58,7 @@ class Create:
     metadata: str = ""  # Upload-Metadata as received
     concat: str = ""  # Upload-Concat as received
     parts: tuple[str, ...] = ()  # the ids that a final upload is made of, in order
-    body_length: int | None = 0  # bytes; None: told by the end of the body (chunked)
+    body_length: int | None = 0  # bytes; None: known at the end of the body
     checksum: Checksum | None = None
 
 
@@ -68,7 +69,7 @@ class Append:
     upload_id: str
     offset: int  # bytes
     length: int | None = None  # bytes; declared now for an upload whose length was deferred
-    body_length: int | None = 0  # bytes; None: told by the end of the body (chunked)
+    body_length: int | None = 0  # bytes; None: known at the end of the body (chunked, HTTP/2)
     checksum: Checksum | None = None
 
 

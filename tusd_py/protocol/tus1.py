@@ -259,8 +259,8 @@ def checksum_of(request: Request) -> Checksum | None:
 
 
 def body_length_of(request: Request) -> int | None:
-    """Return how many bytes the body has; None when only its end will tell (chunked transfer coding)."""
-    if "transfer-encoding" in request.headers:
+    """Return how many bytes the body has; None when that is known at its end (chunked, or HTTP/2 without a length)."""
+    if "transfer-encoding" in request.headers or request.is_streamed:
         return None
     return integer_of(request, "content-length", "ERR_INVALID_CONTENT_LENGTH") or 0
 
