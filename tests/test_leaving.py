@@ -271,3 +271,25 @@ def test_a_body_that_yields_to_another_request_answers_the_same(tmp_path: Path, 
     else:
         assert 204 == status
     assert int(headers["upload-offset"]) in ({stored} if who == "HEAD" else {0, stored})
+
+
+@pytest.mark.parametrize("kind", ["hypercorn", "hypercorn's worker"])
+def test_an_http2_body_without_a_length_yields_when_its_server_leaves(tmp_path: Path, kind: str) -> None:
+    """The worker has cancelled what sends on HTTP/2 by then: the head of the answer gets through, and nothing hangs."""
+    (tmp_path / "video").write_bytes(SOURCE)
+    with leaving_server(kind, tmp_path) as (port, process), (tmp_path / "video").open("rb") as video:
+        url = f"http://127.0.0.1:{port}/files/"
+        url += tus.upload_id(tus.create(url, len(SOURCE)))
+        options = ["--max-time", "30", "--limit-rate", "50k", "-X", "PATCH", "-T", "-"]
+        for name, text in {**tus.BYTES, "Upload-Offset": "0"}.items():
+            options += ["-H", f"{name}: {text}"]
+        command = ["curl", "-si", "--http2-prior-knowledge", *options, url]
+        with subprocess.Popen(command, stdin=video, stdout=subprocess.PIPE) as curl:
+            assert curl.stdout
+            eventually(lambda: tus.offset_of(url) > 0)
+            process.terminate()
+            answer = curl.stdout.read().decode().lower()
+
+        assert 0 == process.wait(20)
+    assert answer.startswith("http/2 503")
+    assert 0 < int(answer.partition("upload-offset: ")[2].split()[0]) < len(SOURCE)

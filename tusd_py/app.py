@@ -3,8 +3,10 @@
 What a request means is decided in protocol/, what is done about it in engine.py.
 """
 
+import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +34,7 @@ from .wiring import Service
 
 LINGER_BYTES = 64 * 1024 * 1024  # read and dropped behind a refusal, so that the client gets to read it: a connection
 LINGER_S = 2.0  # that is closed over unread bytes is reset, and the answer is lost on the way
+CANCELLED_S = 1.0  # to answer a request that the server has cancelled: hypercorn sends nothing on HTTP/2 any more
 
 log = logging.getLogger("tusd_py")
 
@@ -134,10 +137,12 @@ class Uploads:
             except Exception:
                 log.exception("%s %s failed", request.method, request.uri)
                 answer = tus1.refused(Internal("The server failed; what was acknowledged is safe"), request.method)
-            if isinstance(answer, Reply):
-                await send_reply(answer, body, send)
+            if is_cancelled():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(CANCELLED_S):
+                        await send_answer(answer, body, scope, receive, send)
             else:
-                await answer(scope, receive, send)
+                await send_answer(answer, body, scope, receive, send)
         finally:
             body.close()
             if body.moved:
@@ -215,6 +220,20 @@ def download(upload: Upload, path: Path, request: Request) -> Response:
     if headers["ETag"] in request.headers.get("if-none-match", ()):
         return Response(status_code=304, headers=headers)
     return FileResponse(path, headers=headers, media_type=build_content_type(metadata))
+
+
+def is_cancelled() -> bool:
+    """Return whether the server has cancelled this request, which has yielded for that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def send_answer(answer: Reply | Response, body: AsgiBody, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send what carry_out() returned, or what stands for what it raised."""
+    if isinstance(answer, Reply):
+        await send_reply(answer, body, send)
+    else:
+        await answer(scope, receive, send)
 
 
 async def send_reply(reply: Reply, body: AsgiBody, send: Send) -> None:
