@@ -47,6 +47,9 @@ from .upload import Upload, interrupted
 VERSION = "1.0.0"
 OFFSET_OCTET_STREAM = "application/offset+octet-stream"
 
+# Where a body ends that is not understood, nobody can be sure; the next request would begin there.
+CLOSE = (("Connection", "close"),)
+
 CREATION_METHODS = "POST, OPTIONS"
 UPLOAD_METHODS = "HEAD, PATCH, DELETE, GET, OPTIONS"
 
@@ -109,7 +112,9 @@ def check_transfer_coding(request: Request) -> None:
     # that goes by the other one sees the end of the body somewhere else.
     if "content-length" in request.headers:
         raise BadHeader(
-            "Content-Length and Transfer-Encoding are both there; send one", code="ERR_INVALID_TRANSFER_CODING"
+            "Content-Length and Transfer-Encoding are both there; send one",
+            code="ERR_INVALID_TRANSFER_CODING",
+            headers=CLOSE,
         )
     # "If a Transfer-Encoding header field is present in a request and the chunked transfer coding is not the final
     # encoding, the message body length cannot be determined reliably; the server MUST respond with the 400 (Bad
@@ -117,12 +122,16 @@ def check_transfer_coding(request: Request) -> None:
     # "A sender MUST NOT apply the chunked transfer coding more than once to a message body" (RFC 9112, 6.1)
     if codings[-1:] != ["chunked"] or codings.count("chunked") > 1:
         raise BadHeader(
-            f"Transfer-Encoding is {text[:40]!r}, it can only be chunked", code="ERR_INVALID_TRANSFER_CODING"
+            f"Transfer-Encoding is {text[:40]!r}, it can only be chunked",
+            code="ERR_INVALID_TRANSFER_CODING",
+            headers=CLOSE,
         )
     # "A server that receives a request message with a transfer coding it does not understand SHOULD respond with 501
     # (Not Implemented)." (RFC 9112, 6.1)
     if len(codings) > 1:
-        raise UnknownCoding(f"Transfer-Encoding is {text[:40]!r}, it can only be chunked; send the bytes as they are")
+        raise UnknownCoding(
+            f"Transfer-Encoding is {text[:40]!r}, it can only be chunked; send the bytes as they are", headers=CLOSE
+        )
 
 
 def check_version(method: str, version: str | None) -> None:
