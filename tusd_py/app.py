@@ -23,7 +23,7 @@ from .body import AsgiBody
 from .engine import Engine
 from .forwarded import Proxies
 from .metrics import count_body, exposition
-from .ports import LeaseLost
+from .ports import LeaseLost, WrongLedger
 from .protocol import tus1
 from .protocol.fields import build_content_disposition, build_content_type, parse_metadata
 from .protocol.messages import Append, Create, Describe, Download, Inspect, Reply, Request, Terminate
@@ -130,6 +130,9 @@ class Uploads:
                 answer = await (work if body.ended else self._service.leaving.carry(body, work))
             except Refusal as refusal:
                 answer = tus1.refused(refusal, request.method)
+            except WrongLedger as wrong:  # mounted, and opened by this request; `tusd-py serve` looks before
+                log.error("%s", wrong)
+                answer = tus1.refused(Unavailable("The upload ledger is not that of the upload folder"), request.method)
             except LeaseLost as lost:
                 # Taken over while this request was frozen or too slow: what was not acknowledged is sent again.
                 locked = UploadLocked(f"Another request has taken over: {lost}; ask for the offset and resume")
