@@ -4,6 +4,7 @@ import signal
 import socket
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -85,12 +86,23 @@ def has_ended(pid: int) -> bool:
 def test_workers_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
     server = start_server(tmp_path, "--workers", "2", "--grace", "0")
     address = ("127.0.0.1", int(server.url.split(":")[2].partition("/")[0]))
-    workers = children(server.process.pid)
+    workers: list[int] = []
+
+    def have_started() -> bool:
+        workers[:] = children(server.process.pid)
+        return len(workers) == 2
+
+    def is_free() -> bool:
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(address)
+            return True
+        return False
+
     try:
+        eventually(have_started, what="both workers have started")
         server.kill()
         eventually(lambda: all(map(has_ended, workers)), what="the workers have ended")
-        with socket.socket() as sock:
-            sock.bind(address)
+        eventually(is_free, what="the port is free")
     finally:
         for pid in workers:
             subprocess.run(["kill", "-9", str(pid)], check=False, stderr=subprocess.DEVNULL)
