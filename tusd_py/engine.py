@@ -41,7 +41,7 @@ from .transfer import Pace, Transfer
 TOMBSTONE_S = 7 * 24 * 3600.0  # how long a removed upload says why it is gone; a browser tab may sleep for a week
 PARTS_KEPT_S = 3600.0  # how long the parts of a final upload stay: a client whose answer was lost asks again
 MOST_FINALS = 64  # of the same parts, made and removed within the week of their tombstones; no client needs two
-SEEN_S = 1.0  # a look at the volume counts this long for requests that change no file
+SEEN_S = 0.01  # a look at the volume counts this long for requests that change no file: a rush of them shares one
 
 log = logging.getLogger("tusd_py")
 
@@ -198,10 +198,13 @@ class Engine:
             await self._remove(lease, State.CANCELLED, "terminated")
 
     async def expire(self, upload_id: str) -> bool:
-        """Remove the upload if its time is over, and return whether it was.
+        """Remove the upload if its time is over and nobody holds it; return whether it was removed.
 
         Raises UploadNotFound, UploadGone, UploadLocked, Unavailable; LeaseLost.
         """
+        # A holder that receives is asked for a checkpoint, which moves the expiry; one that is silent lets go.
+        if (await self._ledger.inspect(upload_id, ask=True)).is_held:
+            return False
         async with self._leases.hold(upload_id) as lease:
             if not lease.upload.has_expired(self._now()):
                 return False
@@ -218,12 +221,13 @@ class Engine:
 
         Raises NotFinished, UploadNotFound, UploadGone, Unavailable.
         """
-        await self._storage.check(within_s=SEEN_S)
         upload = (await self._ledger.inspect(upload_id, ask=False)).upload
         if not upload.is_finished:
             raise NotFinished(
                 f"The upload is at {upload.offset} of {upload.length if upload.length is not None else 'unknown'} bytes"
             )
+        if await self._storage.size(upload_id) != upload.length:
+            raise UploadNotFound(f"The bytes of the upload {upload_id} were moved away")
         return upload, self._storage.path(upload_id)
 
     async def restore(

@@ -314,6 +314,9 @@ class Storage(Folder, Protocol):
     async def is_stray(self, upload_id: str, older_than_s: float) -> bool:
         """Return whether it is certain that this server began the upload, that long ago, and acknowledged no byte."""
 
+    async def size(self, upload_id: str) -> int:
+        """Return how many bytes there are of an upload. Raises UploadNotFound when somebody took them away."""
+
     def path(self, upload_id: str) -> Path:
         """Return where the bytes are for those who read them."""
 

@@ -24,7 +24,7 @@ from ..protocol.upload import Upload
 from .copy import copy_all
 from .files import Files
 from .folder import SIDECAR, has_uploads, list_folder
-from .posix import remove
+from .posix import gone, remove
 from .room import give_back_reserve, keep_reserve
 from .sidecar import LARGEST, open_to_read
 from .writer import FileWriter, settled
@@ -84,6 +84,15 @@ class FileStorage:
     async def remove(self, upload_id: str) -> None:
         if removed := await self._files.in_folder(lambda folder: remove(folder, upload_id)):
             log.info("removed %s", " and ".join(removed))
+
+    async def size(self, upload_id: str) -> int:
+        try:
+            found = await self._bytes(upload_id)
+        except ValueError:
+            found = None
+        if found is None:
+            raise gone(upload_id)
+        return found.st_size
 
     def path(self, upload_id: str) -> Path:
         return self._files.path(upload_id)

@@ -398,10 +398,8 @@ class RedisLedger:
 
 def wrong_shards(recorded: int | None, given: int) -> WrongLedger:
     """Return the refusal of a number of shards that is not the one that the uploads are spread over."""
-    are = "another number of" if recorded is None else str(recorded)
-    return WrongLedger(
-        f"--redis-shards is {given}, the uploads of this ledger are spread over {are} shards: set it back"
-    )
+    right = "another number" if recorded is None else str(recorded)
+    return WrongLedger(f"--redis-shards is {given}, the uploads of this ledger are spread over {right}: set it back")
 
 
 def milliseconds(seconds: float) -> int:
