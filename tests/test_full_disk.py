@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests import tus
-from tests.processes import running_server
+from tests.processes import eventually, running_server
 from tests.storage.things import fill, free
 
 MIB = 1024 * 1024
@@ -98,3 +98,39 @@ def test_a_server_starts_on_a_full_volume_and_deletes(tmp_path: Path, uploads: P
         assert b"0123456789" == httpx.get(url).content
         assert 204 == httpx.delete(url, headers=tus.TUS).status_code
         assert not (uploads / tus.upload_id(url)).exists()
+
+
+def test_a_ledger_on_a_full_volume_records_what_frees_room(tmp_path: Path, uploads: Path) -> None:
+    """SQLite lies on the volume that others filled to the last block: nothing could be removed without the reserve."""
+    with running_server(tmp_path) as server:
+        finished, half, unused = (tus.create(server.url, 2 * MIB) for _ in range(3))
+        tus.patch(finished, 0, bytes(2 * MIB))
+        tus.patch(half, 0, bytes(MIB))
+        eventually(lambda: (uploads / ".tusd_py.reserve").exists())
+        filler = fill(uploads, 0)
+        for _ in range(3):
+            assert 507 == tus.patch(half, MIB, bytes(MIB)).status_code
+            assert 507 == tus.patch(unused, 0, b"0").status_code
+            assert 507 == httpx.post(server.url, headers={**tus.TUS, "Upload-Length": "1"}).status_code
+            assert [2 * MIB, MIB, 0] == [tus.offset_of(url) for url in (finished, half, unused)]
+
+        assert 204 == httpx.delete(finished, headers=tus.TUS).status_code
+        assert not (uploads / tus.upload_id(finished)).exists()
+
+    fill(uploads, 0)
+    with running_server(tmp_path, "--expire-after", "1", "--sweep-interval", "0.5") as server:
+        half, finished = tus.on(half, server.url), tus.on(finished, server.url)
+
+        assert MIB == tus.offset_of(half)
+        assert tus.head(finished).status_code in (404, 410)
+        assert 204 == httpx.delete(half, headers=tus.TUS).status_code
+
+        filler.unlink()
+        short = tus.create(server.url, 10)
+        tus.patch(short, 0, b"0")
+        fill(uploads, 0)
+        eventually(lambda: not (uploads / tus.upload_id(short)).exists(), what="what expired is gone")
+        filler.unlink()
+
+        assert 201 == httpx.post(server.url, headers={**tus.TUS, "Upload-Length": "1"}).status_code
+        assert "Traceback" not in server.log.read_text()

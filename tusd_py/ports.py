@@ -277,7 +277,7 @@ class Storage(Folder, Protocol):
         """Free the room that was kept for a ledger on the same volume; return whether there was any. Blocks."""
 
     async def keep_reserve(self) -> bool:
-        """Keep that room again, unless it is needed for something else; return whether it is kept."""
+        """Keep that room again, as far as there is any; return whether all of it is kept."""
 
     async def open(self, upload: Upload, guard: Callable[[], None]) -> Writer:
         """Return a writer at the upload's offset, or at less if the bytes before it are not there.

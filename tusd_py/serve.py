@@ -27,7 +27,7 @@ from .app import create_app
 from .leaving import SIGNALS, on_exit_signal
 from .metrics import MULTIPROC_DIR
 from .ports import WrongLedger
-from .protocol.refusals import Unavailable
+from .protocol.refusals import StorageFull, Unavailable
 from .server import KernelProtocol
 from .settings import Settings
 from .wiring import check_storage, open_parts
@@ -122,7 +122,7 @@ async def check(settings: Settings) -> None:
             check_storage(settings)
         async with open_parts(settings):
             pass
-    except (WrongLedger, Unavailable, OSError) as exc:
+    except (WrongLedger, Unavailable, StorageFull, OSError) as exc:
         raise CannotServe(str(exc)) from exc
 
 

@@ -155,8 +155,8 @@ async def keep_tidy(ledger: Ledger, storage: Storage, interval_s: float) -> None
 async def keep_reserve(storage: Storage, interval_s: float) -> None:
     """Make the reserve again whenever there is room for it, for ever."""
     while True:
-        await storage.keep_reserve()
-        await asyncio.sleep(interval_s)
+        is_kept = await storage.keep_reserve()
+        await asyncio.sleep(interval_s if is_kept else RESTART_S)
 
 
 async def chore(name: str, run: Callable[[], Awaitable[None]]) -> None:

@@ -47,6 +47,7 @@ class FileStorage:
         min_free: bytes of the volume that uploads do not fill.
         """
         self._files = Files(folder.resolve(), durable=durable, locking=locking, min_free=min_free)
+        self._is_reserve_kept = True  # until it was given back
         self._seen_at = self._roomy_at = float("-inf")  # monotonic seconds; when the last look found all well
 
     async def open(self, upload: Upload, guard: Callable[[], None]) -> FileWriter:
@@ -84,6 +85,8 @@ class FileStorage:
     async def remove(self, upload_id: str) -> None:
         if removed := await self._files.in_folder(lambda folder: remove(folder, upload_id)):
             log.info("removed %s", " and ".join(removed))
+            if not self._is_reserve_kept:  # at once: somebody else fills the volume, and takes what was freed
+                await self.keep_reserve()
 
     async def size(self, upload_id: str) -> int:
         try:
@@ -151,12 +154,14 @@ class FileStorage:
 
     def give_back_reserve(self) -> bool:
         """Free the reserve; return whether there was one. Blocks."""
+        self._is_reserve_kept = False
         with suppress(OSError, VolumeAway), self._files.folder.open() as folder:
             return give_back_reserve(folder)
         return False
 
     async def keep_reserve(self) -> bool:
-        return await self._files.in_folder(lambda folder: keep_reserve(folder, self._files.room))
+        self._is_reserve_kept = await self._files.in_folder(keep_reserve)
+        return self._is_reserve_kept
 
     def close(self) -> None:
         """Wait for the calls that are under way and end the threads."""

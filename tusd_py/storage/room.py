@@ -16,6 +16,7 @@ from .folder import OURS
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 RESERVE = OURS + ".reserve"
 RESERVE_BYTES = 4 * 1024 * 1024  # a write-ahead log of SQLite at its usual checkpoint of 1,000 pages
+LEAST_RESERVE_BYTES = 128 * 1024  # with less SQLite cannot even be opened: its log and the log's index need 70 KiB
 LOOK_BYTES = 16 * 1024 * 1024  # written by this process between two looks, all uploads together
 LOOK_SHARE = 64  # or one part in so many of what is free, which is more on a volume that is far from full
 
@@ -112,21 +113,23 @@ def give_back_reserve(folder: int) -> bool:
     return True
 
 
-def keep_reserve(folder: int, room: Room) -> bool:
-    """Make the reserve, if there is none and there is room for it; return whether there is one. Raises OSError."""
+def keep_reserve(folder: int) -> bool:
+    """Make the reserve, or what there is room for; return whether all of it is there. Raises OSError.
+
+    It may take what must stay free of uploads: that is kept for the ledger as well, but others do not know it.
+    """
+    has = 0
     with suppress(FileNotFoundError):
-        if os.stat(RESERVE, dir_fd=folder, follow_symlinks=False).st_size >= RESERVE_BYTES:
-            return True
-    try:
-        room.check(folder, RESERVE_BYTES)
-    except StorageFull:
-        return False
+        has = os.stat(RESERVE, dir_fd=folder, follow_symlinks=False).st_size
+    found = os.fstatvfs(folder)
+    size = min(RESERVE_BYTES, has + found.f_bavail * found.f_frsize * 3 // 4)
+    if size <= has or size < LEAST_RESERVE_BYTES:
+        return has >= RESERVE_BYTES
     fd = os.open(RESERVE, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o660, dir_fd=folder)
     try:
-        os.posix_fallocate(fd, 0, RESERVE_BYTES)
-        return True
+        os.posix_fallocate(fd, 0, size)
+        return size >= RESERVE_BYTES
     except OSError as exc:
-        os.unlink(RESERVE, dir_fd=folder)  # a part of it is no help
         if exc.errno in NO_ROOM:
             return False
         raise
