@@ -1,5 +1,7 @@
 """Ledger and folder belong to each other: neither is mistaken for another, or for one that has lost everything."""
 
+import asyncio
+import socket
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -231,3 +233,26 @@ async def test_a_sqlite_file_that_is_restored_from_a_copy_is_used(tmp_path: Path
     await ledger.acquire(UPLOAD.id, "t1", 30.0)
 
     await ledger.close()
+
+
+async def test_all_who_wait_for_a_redis_that_is_away_share_one_look() -> None:
+    """One look takes seconds; a hundred requests must not stand in line for a hundred of them."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connected = []
+        ledger = RedisLedger(connect(f"redis://127.0.0.1:{silent.getsockname()[1]}/0"))
+        silent.setblocking(False)
+        await ledger.open(NewFolder())
+        asking = [asyncio.create_task(ledger.inspect(UPLOAD.id, ask=False)) for _ in range(50)]
+        refused = await asyncio.gather(*asking, return_exceptions=True)
+        while True:
+            try:
+                connected.append(silent.accept()[0])
+            except BlockingIOError:
+                break
+
+        assert [Unavailable] * 50 == [type(one) for one in refused]
+        assert len(connected) < 10
+
+        for sock in connected:
+            sock.close()
+        await ledger.close()

@@ -96,7 +96,8 @@ class RedisLedger:
         self._clock = Clock()
         self._folder: Folder | None = None
         self._bound_to = ""  # the identity of the folder, once ledger and folder were seen to belong together
-        self._binding = asyncio.Lock()
+        self._trouble = ""  # what was logged last of a ledger that belongs to another folder
+        self._binding: asyncio.Task[None] | None = None
 
     async def open(self, folder: Folder) -> None:
         """Start to listen. Redis may be away: requests are refused until it is back."""
@@ -104,6 +105,9 @@ class RedisLedger:
         self._listening = asyncio.create_task(self._listen())
 
     async def close(self) -> None:
+        if self._binding:
+            self._binding.cancel()
+            await asyncio.gather(self._binding, return_exceptions=True)
         while self._listening and not self._listening.done():
             self._listening.cancel()  # more than once: redis-py swallows one that meets it while it connects
             await asyncio.wait([self._listening], timeout=0.1)
@@ -234,24 +238,34 @@ class RedisLedger:
     # The folder that the records are of
 
     async def bind(self) -> None:
-        async with self._binding:
-            identities = [await self._identity(shard) for shard in self._shards]
-            known = [one for one in identities if one]
-            for one in known:
-                check_schema(int(one["schema"]))
-                if int(one["shards"]) != len(self._shards):
-                    raise wrong_shards(int(one["shards"]), len(self._shards))
-            assert self._folder
-            folder = await folder_for(known[0]["folder"] if known else None, self._folder)
-            if not known:
-                await self._check_spread()
-            for shard, identity in zip(self._shards, identities, strict=True):
-                if not identity:
-                    await self._tie(shard, folder, self._folder)
-                elif identity["folder"] != folder:
-                    raise WrongLedger(f"the ledger belongs to the folders {folder} and {identity['folder']} at once")
-            self._bound_to = folder
-        await self.due(0.0, 0)  # its answer has the time of the ledger
+        # One look for all who wait for it: while Redis is away each takes seconds.
+        if self._binding is None or self._binding.done():
+            self._binding = asyncio.create_task(self._bind())
+            self._binding.add_done_callback(lambda task: task.cancelled() or task.exception())  # perhaps nobody waits
+        await asyncio.shield(self._binding)
+
+    async def _bind(self) -> None:
+        identities = [await self._identity(shard) for shard in self._shards]
+        known = [one for one in identities if one]
+        for one in known:
+            check_schema(int(one["schema"]))
+            if int(one["shards"]) != len(self._shards):
+                raise wrong_shards(int(one["shards"]), len(self._shards))
+        assert self._folder
+        folder = await folder_for(known[0]["folder"] if known else None, self._folder)
+        if not known:
+            await self._check_spread()
+        for shard, identity in zip(self._shards, identities, strict=True):
+            if not identity:
+                await self._tie(shard, folder, self._folder)
+            elif identity["folder"] != folder:
+                raise WrongLedger(f"the ledger belongs to the folders {folder} and {identity['folder']} at once")
+        self._bound_to, self._trouble = folder, ""
+        shard = self._shards[0]
+        answer = await self._evaluated(
+            "due", [shard.identity, shard.expires, shard.records], [folder, "0", 0], wait=False
+        )
+        self._clock.set(int(answer[1]) / 1000)  # every answer has the time; nothing is due at 0
 
     async def recovered(self) -> None:
         for shard in self._shards:
@@ -316,7 +330,9 @@ class RedisLedger:
         try:
             await self.bind()
         except WrongLedger as exc:
-            log.error("%s", exc)
+            if str(exc) != self._trouble:  # once, not for every request
+                self._trouble = str(exc)
+                log.error("%s", exc)
             raise Unavailable("The upload ledger is not the one of the upload folder; try again later") from exc
 
     async def _evaluated(self, name: str, keys: Sequence[str], arguments: Sequence[Any], *, wait: bool) -> list[Any]:
