@@ -46,13 +46,13 @@ class FailingOnce(RedisLedger):
     """A ledger one of whose scripts fails at one of its commands, the next time that it is run."""
 
     def fail(self, name: str, command: int) -> None:
-        self._whole = self._scripts[name]
+        self._whole = self._calls.scripts[name]
         text = CALL.format(failing=command) + self._whole[0].replace("redis.call(", "call(")
-        self._scripts[name] = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+        self._calls.scripts[name] = text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
         self._name = name
 
     def mend(self) -> None:
-        self._scripts[self._name] = self._whole
+        self._calls.scripts[self._name] = self._whole
 
 
 @pytest.fixture

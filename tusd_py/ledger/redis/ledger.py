@@ -19,14 +19,9 @@ No key of a record has a TTL: Redis would drop the record and orphan the bytes.
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 from zlib import crc32
-
-from redis.asyncio import RedisCluster
-from redis.asyncio.client import PubSub
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from ...ports import Delivery, Due, Event, Folder, Held, Sight, Signal, Tombstone, Watcher, WrongLedger
 from ...protocol.refusals import Unavailable, UploadLocked
@@ -34,47 +29,15 @@ from ...protocol.upload import Upload
 from ..binding import SCHEMA, check_schema, folder_for
 from ..clock import Clock
 from ..watchers import Watchers
-from .connections import TIMEOUT_S, Connections
+from .calls import Calls, milliseconds
+from .keys import Shard
 from .rows import CHANGING, MOMENT, delivery_of, event_words, found, kept, tombstone_words, upload_of, words_of
-from .scripts import scripts
-from .servers import Client, retry
+from .servers import Client
+from .signals import listen
 
-CONNECTIONS = 64  # commands at a time; callers beyond that wait for their turn
-RELISTEN_S = 0.5  # between tries to subscribe again
-WAIT_S = 1.0  # for the replicas that must have a completing commit
-QUIET_S = 5.0  # without a signal; then the server is asked whether it is there at all
 SCAN = 1000  # keys looked at in one step of SCAN; a millisecond of the server's time
 
-# RuntimeError is uvloop's, of a connection that was closed between two steps.
-AWAY = (RedisError, RedisClusterException, OSError, TimeoutError, RuntimeError)
-
 log = logging.getLogger("tusd_py")
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shard:
-    """The keys of one shard."""
-
-    identity: str
-    records: str  # and the upload id behind it
-    expires: str
-    outbox: tuple[str, str, str]  # events, due, deliveries
-    buried: str
-    turns: str  # and the name of a chore behind it
-
-    @classmethod
-    def named(cls, prefix: str, number: int) -> "Shard":
-        start = f"{prefix}:{{{number}}}:"
-        return cls(
-            identity=start + "identity",
-            records=start + "upload:",
-            expires=start + "expires",
-            outbox=(start + "events", start + "due", start + "deliveries"),
-            buried=start + "buried",
-            turns=start + "turn:",
-        )
 
 
 class RedisLedger:
@@ -83,16 +46,12 @@ class RedisLedger:
     def __init__(self, client: Client, *, shards: int = 1, wait_replicas: int = 0, prefix: str = "tusd") -> None:
         """wait_replicas must have a completing commit before it counts; prefix keeps ledgers on one server apart."""
         self._client = client
-        # A Cluster's client has to find the right node for every command; the others need a connection.
-        self._lines = None if isinstance(client, RedisCluster) else Connections(client.connection_pool, retry())
+        self._calls = Calls(client, wait_replicas)
         self._shards = [Shard.named(prefix, number) for number in range(shards)]
         self._prefix = prefix
         self._channel = f"{prefix}:signals"
-        self._wait_replicas = wait_replicas
-        self._free = asyncio.Semaphore(CONNECTIONS)
         self._watchers = Watchers()
         self._listening: asyncio.Task[None] | None = None
-        self._scripts = scripts()
         self._clock = Clock()
         self._folder: Folder | None = None
         self._bound_to = ""  # the identity of the folder, once ledger and folder were seen to belong together
@@ -102,7 +61,7 @@ class RedisLedger:
     async def open(self, folder: Folder) -> None:
         """Start to listen. Redis may be away: requests are refused until it is back."""
         self._folder = folder
-        self._listening = asyncio.create_task(self._listen())
+        self._listening = asyncio.create_task(listen(self._client, self._channel, self._watchers))
 
     async def close(self) -> None:
         if self._binding:
@@ -111,9 +70,7 @@ class RedisLedger:
         while self._listening and not self._listening.done():
             self._listening.cancel()  # more than once: redis-py swallows one that meets it while it connects
             await asyncio.wait([self._listening], timeout=0.1)
-        if self._lines:
-            await self._lines.close()
-        await self._client.aclose()
+        await self._calls.close()
 
     def now(self) -> float:
         return self._clock.now()
@@ -201,13 +158,13 @@ class RedisLedger:
 
     async def take_turn(self, name: str, ttl_s: float) -> bool:
         taken = self._client.set(self._shards[0].turns + name, "1", nx=True, px=milliseconds(ttl_s))
-        return bool(await self._asked(taken))
+        return bool(await self._calls.answer(taken))
 
     def watch(self, upload_id: str, watcher: Watcher) -> Callable[[], None]:
         return self._watchers.add(upload_id, watcher)
 
     async def ping(self) -> None:
-        await self._asked(self._client.ping())
+        await self._calls.answer(self._client.ping())
 
     # Outbox
 
@@ -262,26 +219,26 @@ class RedisLedger:
                 raise WrongLedger(f"the ledger belongs to the folders {folder} and {identity['folder']} at once")
         self._bound_to, self._trouble = folder, ""
         shard = self._shards[0]
-        answer = await self._evaluated(
+        answer = await self._calls.script(
             "due", [shard.identity, shard.expires, shard.records], [folder, "0", 0], wait=False
         )
         self._clock.set(int(answer[1]) / 1000)  # every answer has the time; nothing is due at 0
 
     async def recovered(self) -> None:
         for shard in self._shards:
-            await self._asked(self._client.hset(shard.identity, "lost", "0"))
+            await self._calls.answer(self._client.hset(shard.identity, "lost", "0"))
 
     async def _identity(self, shard: Shard) -> Mapping[str, str]:
-        found = await self._asked(self._client.hgetall(shard.identity))
+        found = await self._calls.answer(self._client.hgetall(shard.identity))
         return {str(name): str(value) for name, value in found.items()}
 
     async def _tie(self, shard: Shard, identity: str, folder: Folder) -> None:
         """Give a shard that belongs to no folder to this one. Raises WrongLedger when another was faster."""
         # Records without an identity are those of a server of version 1.
         lost = await self._some_record(shard.records) is None and await folder.has_uploads()
-        script, _ = self._scripts["bind"]
+        script, _ = self._calls.scripts["bind"]
         arguments = (identity, len(self._shards), SCHEMA, int(lost))
-        owner = await self._asked(self._client.eval(script, 1, shard.identity, *arguments))
+        owner = await self._calls.answer(self._client.eval(script, 1, shard.identity, *arguments))
         if owner != identity:
             raise WrongLedger(f"the ledger belongs to the folder {owner} since a moment ago, this one is {identity}")
 
@@ -299,7 +256,7 @@ class RedisLedger:
                 return str(key)
             return None
 
-        return await self._asked(first())
+        return await self._calls.answer(first())
 
     # The keys
 
@@ -317,10 +274,10 @@ class RedisLedger:
         """Return what a script answers. Raises Unavailable, also while the ledger is not known to be the folder's."""
         if not self._bound_to:
             await self._bind_again()
-        answer = await self._evaluated(name, keys, [self._bound_to, *arguments], wait=wait)
+        answer = await self._calls.script(name, keys, [self._bound_to, *arguments], wait=wait)
         if answer[0] == "unbound":  # Redis lost everything, or it is another one
             await self._bind_again()
-            answer = await self._evaluated(name, keys, [self._bound_to, *arguments], wait=wait)
+            answer = await self._calls.script(name, keys, [self._bound_to, *arguments], wait=wait)
             if answer[0] == "unbound":
                 raise Unavailable("The upload ledger is changing; what was acknowledged is safe, try again")
         self._clock.set(int(answer[1]) / 1000)
@@ -335,88 +292,8 @@ class RedisLedger:
                 log.error("%s", exc)
             raise Unavailable("The upload ledger is not the one of the upload folder; try again later") from exc
 
-    async def _evaluated(self, name: str, keys: Sequence[str], arguments: Sequence[Any], *, wait: bool) -> list[Any]:
-        script, sha1 = self._scripts[name]
-        ask = self._ask_and_wait if wait and self._wait_replicas else (self._lines or self._client).execute_command
-        try:
-            answer: list[Any] = await self._asked(ask("EVALSHA", sha1, len(keys), *keys, *arguments))
-        except NoScriptError:  # a new server, a failover, SCRIPT FLUSH; EVAL leaves the script there
-            answer = await self._asked(ask("EVAL", script, len(keys), *keys, *arguments))
-        return answer
-
-    async def _ask_and_wait(self, command: str, script: str, count: int, key: str, *rest: Any) -> Any:
-        """Run a script and return its answer once wait_replicas have what it wrote. Raises TimeoutError."""
-        at = {}
-        if isinstance(self._client, RedisCluster):
-            at["target_nodes"] = self._client.get_node_from_key(key)
-        async with self._client.pipeline(transaction=False) as pipe:  # WAIT looks at its own connection's writes
-            pipe.execute_command(command, script, count, key, *rest)
-            # Flushed by master and replicas. An error where there is no append-only file, and before Redis 7.2.
-            pipe.execute_command("WAITAOF", 1, self._wait_replicas, milliseconds(WAIT_S), **at)
-            pipe.execute_command("WAIT", self._wait_replicas, milliseconds(WAIT_S), **at)
-            answer, flushed, received = await pipe.execute(raise_on_error=False)
-        if isinstance(answer, Exception):
-            raise answer
-        replicas = received if isinstance(flushed, Exception) else flushed[1]
-        if isinstance(replicas, Exception):
-            raise replicas
-        if replicas < self._wait_replicas:
-            raise TimeoutError(f"{replicas} of {self._wait_replicas} replicas have it after {WAIT_S} s")
-        return answer
-
-    async def _asked(self, answer: Awaitable[T]) -> T:
-        try:
-            if self._free.locked():
-                async with asyncio.timeout(TIMEOUT_S):
-                    await self._free.acquire()
-            else:
-                await self._free.acquire()
-            try:
-                return await answer
-            finally:
-                self._free.release()
-        except NoScriptError:
-            raise
-        except AWAY as exc:
-            log.warning("Redis does not answer: %s: %s", type(exc).__name__, exc)
-            raise Unavailable(
-                "The upload ledger is away for a moment; what was acknowledged is safe, try again"
-            ) from exc
-
-    async def _listen(self) -> None:
-        """Pass signals on for ever; after every gap wake everybody, for signals were lost in it."""
-        while True:
-            try:
-                await self._client.initialize()  # of a Cluster: who has which slot
-                async with self._client.pubsub() as pubsub:
-                    await pubsub.subscribe(self._channel)
-                    await self._hear(pubsub)
-            except (*AWAY, KeyError) as exc:  # KeyError: a slot of a Cluster that nobody has just now
-                log.debug("no signals: %s", exc)
-            await asyncio.sleep(RELISTEN_S)
-
-    async def _hear(self, pubsub: PubSub) -> None:
-        """Pass signals on until the connection breaks. Raises TimeoutError when a frozen server holds it open."""
-        asked = False
-        while True:
-            message = await pubsub.get_message(timeout=QUIET_S)
-            if message is None:
-                if asked:
-                    raise TimeoutError("the server is silent")
-                await pubsub.ping()
-            elif message["type"] == "message":
-                signal, _, upload_id = message["data"].partition(" ")
-                self._watchers.tell(upload_id, Signal(signal))
-            elif message["type"] == "subscribe":  # also when redis-py has connected anew by itself
-                self._watchers.tell_all_settled()
-            asked = message is None
-
 
 def wrong_shards(recorded: int | None, given: int) -> WrongLedger:
     """Return the refusal of a number of shards that is not the one that the uploads are spread over."""
     right = "another number" if recorded is None else str(recorded)
     return WrongLedger(f"--redis-shards is {given}, the uploads of this ledger are spread over {right}: set it back")
-
-
-def milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
