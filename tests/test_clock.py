@@ -1,11 +1,15 @@
 """Clocks that are wrong: of a replica, of Redis, of the machine. Nobody's upload may go for it."""
 
+import base64
 import time
 from pathlib import Path
 
 import pytest
 import redis
 
+from tests import tus
+from tests.processes import eventually, running_server
+from tests.receiver import receiving
 from tests.support.folder import NewFolder
 from tusd_py.ledger.clock import Clock
 from tusd_py.ledger.redis import RedisLedger
@@ -18,6 +22,7 @@ from tusd_py.protocol.upload import Upload
 pytestmark = pytest.mark.anyio
 
 DAYS_S = 24 * 3600.0
+SECRET = ("--webhook-secret", "whsec_" + base64.b64encode(b"t" * 32).decode())
 UPLOAD = Upload(id="a" * 32, length=10, offset=0, metadata="", created_at=1000.5)
 
 
@@ -88,6 +93,38 @@ async def test_a_replica_whose_clock_is_wrong_has_the_time_of_redis(
         assert ledger.is_steady
 
         await ledger.close()
+
+
+@pytest.mark.parametrize("days", [-8, 8])
+def test_a_server_whose_clock_is_wrong_serves_like_the_others(tmp_path: Path, redis_url: str, days: int) -> None:
+    """It expires nobody's uploads, its own are not expired for the others, and it gives no event up at once."""
+    code = f"import time; real = time.time; time.time = lambda: real() + {days * DAYS_S}; "
+    wrong_program = ("-c", code + "from tusd_py.cli import main; main()")
+    with receiving() as receiver:
+        flags = ("--redis-url", redis_url, "--sweep-interval", "0.1", "--webhook-url", receiver.url, *SECRET)
+        receiver.answers = [500]
+        with (
+            running_server(tmp_path, *flags) as right,
+            running_server(tmp_path, *flags, program=wrong_program) as wrong,
+        ):
+            urls = [tus.create(server.url, 10) for server in (right, wrong)]
+            for url in urls:
+                assert 204 == tus.patch(tus.on(url, right.url), 0, b"01234").status_code
+                assert 204 == tus.patch(tus.on(url, wrong.url), 5, b"567").status_code
+
+            done = tus.create(wrong.url, 3)
+            tus.patch(done, 0, b"abc")
+            eventually(lambda: len(receiver.received) == 2)
+
+            assert 1 == len(set(receiver.ids()))
+
+            stamps = [int(headers["webhook-timestamp"]) for headers, _ in receiver.received]
+
+            assert max(abs(stamp - time.time()) for stamp in stamps) < 600
+
+            for url in urls:
+                for server in (right, wrong):
+                    assert 8 == tus.offset_of(tus.on(url, server.url))
 
 
 async def test_a_machine_whose_clock_is_set_keeps_the_time_of_its_ledger(tmp_path: Path) -> None:
