@@ -98,6 +98,31 @@ async def test_who_asks_does_not_wait_for_a_full_batch(sink: Slow) -> None:
     body.close()
 
 
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_who_asks_does_not_wait_for_a_body_whose_write_failed(is_whole: bool) -> None:
+    """A full disk, a lost lease: nothing is written any more, and there is nothing to wait for."""
+
+    class Full(Slow):
+        async def write(self, pieces: list[bytes], *, last: bool = False) -> None:
+            await self.go.wait()
+            raise OSError("no room")
+
+    sink = Full()
+    client = Client(b"abc", b"def", ends=is_whole)
+    body = AsgiBody(client.receive, None, 5.0)
+    moving = asyncio.create_task(body.move(sink, None))
+    asking = [asyncio.create_task(body.hurry())]
+    await asyncio.sleep(0.05)  # the write is under way
+    asking.append(asyncio.create_task(body.hurry()))
+    await asyncio.sleep(0)
+    sink.go.set()
+    with pytest.raises(OSError, match="no room"):
+        await moving
+    await asyncio.wait_for(asyncio.gather(*asking), 2.0)
+    await asyncio.wait_for(body.hurry(), 2.0)
+    body.close()
+
+
 async def test_stop_leaves_nothing_that_has_arrived(sink: Slow) -> None:
     sink.go.set()
     body = AsgiBody(Client(b"abc", ends=False).receive, None, 5.0)

@@ -68,10 +68,12 @@ class AsgiBody:
                 elif not batch or self._stopped:  # what had arrived by then is in
                     break
         finally:
-            if writing:
-                await writing
-            self._moving = self._hurried = False
-            self._caught_up.set()
+            try:
+                if writing:
+                    await writing
+            finally:  # whoever waits must hear of the end of a body whose write failed, too
+                self._moving = self._hurried = False
+                self._caught_up.set()
         if self._cut:
             raise BodyCutShort
         return moved
