@@ -88,7 +88,11 @@ def start_server(folder: Path, *flags: str, port: int = 0, program: Sequence[str
         assert process.poll() is None, log.read_text()
         return re.search(r"You can now upload files to: (\S+)", log.read_text())
 
-    return Server(eventually(announced, what="the server listens")[1], process, log)
+    try:
+        return Server(eventually(announced, what="the server listens")[1], process, log)
+    except AssertionError:
+        end(process)
+        raise
 
 
 @contextmanager
