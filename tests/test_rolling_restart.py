@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.clients import Client, Theatre
+from tests.chaos.clients import Client
+from tests.chaos.figures import Figures
 from tests.chaos.plan import MIB, Manner, PlannedUpload
 from tests.chaos.stage import Stage
+from tests.chaos.theatre import Theatre
 from tests.chaos.verdict import verdict
-from tests.chaos.witness import Figures
 from tests.processes import end
 
 CLIENTS = 12

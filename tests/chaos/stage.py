@@ -1,11 +1,10 @@
-"""Everything that a plan breaks: three replicas, nginx, Redis, a receiver, and a disk that can be filled.
+"""Everything that a plan breaks: three replicas, nginx, Redis (ledger.py), a receiver, and a disk (disk.py).
 
 Every part can be broken and mended from any thread; a lock each keeps two faults of one part apart. close() ends all.
 """
 
 import os
 import shutil
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -13,18 +12,25 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
 import examples
+from tests.chaos.amnesia import Amnesia
+from tests.chaos.disk import Disk
+from tests.chaos.ledger import FragileRedis, recover
 from tests.chaos.plan import LEASE_TTL_S, MIB, REPLICAS
-from tests.processes import Redis, Server, end, eventually, lasting_port, start_server
+from tests.chaos.points import lay_trap, taken
+from tests.processes import Server, end, eventually, lasting_port, start_server
 from tests.test_nginx import temporary_paths
 
 SECRET = "whsec_" + "bWFueSB0aGluZ3MgYnJlYWsgYXQgb25jZSwgYWdhaW4="
-RESTARTS = 3  # a process that does not come up on a busy machine gets another chance
+RESTART_S = 60.0  # a replica is started again and again, as by a supervisor: it refuses to start on a missing volume
+EXIT_S = 30.0  # after SIGTERM; a replica's own limit is --shutdown-timeout, and two cores have other things to do
 ROOM = 64 * MIB  # of the small disk, beyond all uploads
+
+COMMON_TRAP = "trap"  # for whichever replica passes the point first
 
 Address = tuple[str, int]
 
@@ -32,29 +38,47 @@ Address = tuple[str, int]
 class Replica:
     """One `tusd-py serve` on a port of its own, started again and again."""
 
-    def __init__(self, folder: Path, flags: tuple[str, ...]) -> None:
+    def __init__(self, folder: Path, n: int, clock_s: float, flags: tuple[str, ...]) -> None:
+        """clock_s is how far its clock is off."""
         self.address: Address = ("127.0.0.1", lasting_port())
         self.busy = threading.Lock()  # of whoever breaks it
-        self.logs: list[Path] = []
+        self.trap = folder / f"trap-{n}"
         self.server: Server | None = None
         self._folder = folder
         self._flags = flags
+        traps = (f"trap={self.trap}", f"trap={folder / COMMON_TRAP}")
+        self._program = ("-m", "tests.chaos.replica", f"clock={clock_s}", *traps)
 
     def start(self) -> None:
         """Start it. Raises AssertionError when it does not come up."""
-        for left in reversed(range(RESTARTS)):
+        if self.server:
+            self.server.process.wait(10)  # it may have killed itself just now
+        give_up_at = time.monotonic() + RESTART_S
+        while True:
             try:
-                self.server = start_server(self._folder, *self._flags, port=self.address[1])
-                break
+                self.server = start_server(self._folder, *self._flags, port=self.address[1], program=self._program)
+                return
             except AssertionError:
-                if not left:
+                if time.monotonic() > give_up_at:
                     raise
-        assert self.server
-        self.logs.append(self.server.log)
+                time.sleep(0.5)
 
     def kill(self) -> None:
         assert self.server
         self.server.kill()
+
+    def leave(self) -> str:
+        """End it with SIGTERM, and return what was wrong about its end, nothing if all was well."""
+        assert self.server
+        process = self.server.process
+        process.terminate()
+        try:
+            status = process.wait(EXIT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+            return f"no end within {EXIT_S:.0f} s"
+        return f"exit status {status}" if status and not self.has_died_of_a_trap() else ""
 
     def freeze_for(self, seconds: float, ending: threading.Event) -> None:
         """Stop it for some seconds; shorter when all ends."""
@@ -62,6 +86,26 @@ class Replica:
         self.server.freeze()
         ending.wait(seconds)
         self.server.thaw()
+
+    def set_trap(self, point: str) -> None:
+        """Let it die when it passes the point next; see points.py."""
+        lay_trap(self.trap, point)
+
+    def remove_trap(self) -> None:
+        self.trap.unlink(missing_ok=True)
+
+    def dies_within(self, seconds: float, ending: threading.Event) -> None:
+        """Wait until it has died of itself, at most for this time; shorter when all ends."""
+        assert self.server
+        give_up_at = time.monotonic() + seconds
+        while self.server.process.poll() is None and time.monotonic() < give_up_at and not ending.wait(0.02):
+            pass
+
+    def has_died_of_a_trap(self) -> bool:
+        """Return whether it killed itself at a point; see points.py."""
+        assert self.server
+        pid = self.server.process.pid
+        return any(taken(trap, pid).exists() for trap in (self.trap, self._folder / COMMON_TRAP))
 
     def uploads_open(self, folder: Path) -> list[str]:
         """Return what it has open of the upload folder, but the folder itself."""
@@ -147,61 +191,34 @@ class Receiver:
             end(self._process)
 
 
-class Disk:
-    """The upload folder: on a small disk of its own, in memory, where we may mount one."""
-
-    def __init__(self, folder: Path, size: int) -> None:
-        self.folder = folder
-        folder.mkdir()
-        self._filler = folder / "filler"
-        options = f"size={size},mode=0700"
-        self.can_be_filled = (
-            os.geteuid() == 0
-            and shutil.which("mount") is not None
-            and run_quietly("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
-        )
-
-    def fill(self) -> None:
-        """Take all the room there is, and what is freed meanwhile."""
-        with self._filler.open("wb") as file, suppress(OSError):
-            for _ in range(100):
-                free = os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize
-                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, max(free, 1))
-
-    def free(self) -> None:
-        self._filler.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        if self.can_be_filled:
-            # At once where nothing is open on it, which is so when all that we started has ended.
-            run_quietly("umount", str(self.folder)) or run_quietly("umount", "-l", str(self.folder))
-
-
-class FrozenRedis(Redis):
-    """One that can be frozen, too."""
-
-    def freeze_for(self, seconds: float, ending: threading.Event) -> None:
-        self.signal(signal.SIGSTOP)
-        ending.wait(seconds)
-        self.signal(signal.SIGCONT)
-
-
 class Stage:
     """All parts together, in a folder."""
 
-    def __init__(self, folder: Path, size: int, *more: str) -> None:
-        """size is that of all uploads, in bytes; more are flags of the replicas."""
+    def __init__(self, folder: Path, size: int, *more: str, clocks: Sequence[float] = (0.0,) * REPLICAS) -> None:
+        """size is that of all uploads, in bytes; more are flags of the replicas; clocks see Plan."""
         self.folder = folder
         self.disk = Disk(folder / "uploads", size + ROOM)
-        self.redis = FrozenRedis(folder / "redis", port=lasting_port())
+        self.redis = FragileRedis(folder / "redis", port=lasting_port())
+        self.amnesia = Amnesia()
+        self.one_side = threading.Lock()  # of the losses of volume and ledger: one of them must know what was there
         self.receiver = Receiver(folder)
         flags = (
             *("--redis-url", self.redis.url, "--lease-ttl", str(LEASE_TTL_S), "--tidy-interval", "2"),
             *("--webhook-url", self.receiver.url, "--webhook-secret", SECRET, "--webhook-timeout", "2"),
+            *("--grace", "1", "--shutdown-timeout", "8"),
             *more,
         )
-        self.replicas = [Replica(folder, flags) for _ in range(REPLICAS)]
+        self.replicas = [Replica(folder, n, clock_s, flags) for n, clock_s in enumerate(clocks)]
         self.nginx = Nginx(folder / "nginx", [replica.address for replica in self.replicas])
+
+    def recover(self) -> None:
+        """Run `tusd-py recover`; what the ledger had lost is made good then. Raises AssertionError."""
+        recover(self.disk.folder, self.redis.url)
+        self.amnesia.ends()
+
+    def tracebacks(self) -> list[str]:
+        """Return the logs of replicas with a traceback in them."""
+        return [str(log) for log in sorted(self.folder.glob("serve-*.log")) if "Traceback" in log.read_text()]
 
     def open(self) -> None:
         """Start everything."""
@@ -214,10 +231,7 @@ class Stage:
     def close(self) -> None:
         """End everything, whatever state it is in."""
         parts: list[Callable[[], None]] = [self.nginx.close, *(one.close for one in self.replicas), self.receiver.close]
-        if self.redis.process:
-            process = self.redis.process
-            parts.append(lambda: end(process))
-        for close in (*parts, self.disk.close):
+        for close in (*parts, self.redis.end, self.disk.close):
             with suppress(Exception):  # the others must end all the same
                 close()
 
@@ -228,11 +242,6 @@ def listens(address: Address) -> bool:
         return True
     except OSError:
         return False
-
-
-def run_quietly(*command: str) -> bool:
-    """Return whether a command succeeded."""
-    return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
 
 
 def wait_until(at: float, ending: threading.Event) -> bool:

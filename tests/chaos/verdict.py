@@ -6,22 +6,36 @@ from collections.abc import Callable, Iterator
 import httpx
 import redis
 
-from tests.chaos.clients import PATH, Theatre
+from tests.chaos.ledger import PREFIX
 from tests.chaos.stage import Stage
+from tests.chaos.theatre import PATH, Theatre
 from tests.chaos.witness import Witness
 from tests.processes import eventually
 from tests.tus import TUS
 
 QUIET_S = 60.0  # for callbacks that wait for their next try, leases to run out and traces to be tidied away
-PREFIX = "tusd:{0}:"
+
+
+def judge(theatre: Theatre) -> None:
+    """Note everything that is wrong in the end, and what became of the uploads."""
+    figures, witnesses = theatre.figures, theatre.witnesses
+    for wrong in verdict(theatre):
+        figures.violated(wrong)
+    figures.count("uploads finished", sum(one.finished and not one.is_partial for one in witnesses))
+    figures.count("partial uploads finished", sum(one.finished and one.is_partial for one in witnesses))
+    figures.count("uploads terminated", sum(one.terminated for one in witnesses))
+    figures.count("bytes kept", sum(one.acknowledged for one in witnesses))
+    for log in theatre.stage.tracebacks():
+        figures.violated(f"a traceback in {log}")
 
 
 def verdict(theatre: Theatre) -> Iterator[str]:
     """Yield what is wrong, each as a sentence; nothing if all is well."""
     for witness in theatre.unfinished():
         yield f"upload {witness.upload_id} is stuck at {witness.acknowledged} of {witness.planned.length} bytes"
-    for witness in theatre.witnesses:
-        yield from wrong_with(witness, theatre.stage)
+    with httpx.Client(headers=TUS, timeout=30) as http:
+        for witness in theatre.witnesses:
+            yield from wrong_with(witness, theatre.stage, http)
     yield from eventually_none(lambda: list(wrong_callbacks(theatre)))
     yield from eventually_none(lambda: list(left_over(theatre)))
 
@@ -35,12 +49,14 @@ def eventually_none(look: Callable[[], list[str]]) -> list[str]:
     return []
 
 
-def wrong_with(witness: Witness, stage: Stage) -> Iterator[str]:
+def wrong_with(witness: Witness, stage: Stage, http: httpx.Client) -> Iterator[str]:
     """Yield what is wrong with one upload's bytes and its answers, on every replica."""
+    # A ledger that came back with older records knows of no termination since then; the files are gone all the same.
+    is_known_again = witness.terminated_at is not None and stage.amnesia.since(witness.terminated_at) is not None
     for replica in stage.replicas:
         host, port = replica.address
-        answer = httpx.head(f"http://{host}:{port}{PATH}{witness.upload_id}", headers=TUS, timeout=30)
-        if witness.terminated and answer.status_code not in (404, 410):
+        answer = http.head(f"http://{host}:{port}{PATH}{witness.upload_id}")
+        if witness.terminated and not is_known_again and answer.status_code not in (404, 410):
             yield f"upload {witness.upload_id} was terminated, HEAD is {answer.status_code}"
         if witness.finished and answer.headers.get("Upload-Offset") != str(witness.planned.length):
             told = answer.headers.get("Upload-Offset")
@@ -56,7 +72,7 @@ def wrong_callbacks(theatre: Theatre) -> Iterator[str]:
     """Yield which finished uploads were not told as exactly one event, and which others were told."""
     heard = theatre.stage.receiver.heard()
     for witness in theatre.witnesses:
-        due = int(witness.finished)
+        due = int(witness.finished and not witness.is_partial)
         if due != heard[witness.upload_id]:
             yield f"upload {witness.upload_id}: {heard[witness.upload_id]} events instead of {due}"
     strangers = heard.keys() - {witness.upload_id for witness in theatre.witnesses}
@@ -79,8 +95,8 @@ def left_over(theatre: Theatre) -> Iterator[str]:
     for n, replica in enumerate(stage.replicas):
         if files := replica.uploads_open(stage.disk.folder):
             yield f"replica {n} has open {files}"
-    kept = {witness.upload_id for witness in theatre.witnesses if not witness.terminated}
-    ids = {file.name.partition(".")[0] for file in stage.disk.folder.iterdir() if not file.name.startswith(".")}
+    kept = {one.upload_id for one in theatre.witnesses if not one.terminated and not one.has_vanished}
+    ids = {file.name.partition(".")[0] for file in stage.disk.content.iterdir() if not file.name.startswith(".")}
     if missing := kept - ids:
         yield f"no files of {sorted(missing)}"
     if len(ids - kept) > theatre.unsure_creations:

@@ -15,6 +15,7 @@ Address = tuple[str, int]
 CONNECT_S = 5.0
 ANSWER_S = 90.0  # longer than nginx waits for a replica (75 s): it is nginx that gives up
 STEP = 64 * 1024  # bytes handed to the kernel at once
+SIZES = (8192, 1, 65536, 4096, 100_000, 17)  # of chunks, in bytes; 4,096 is what Java sends
 
 
 class NoAnswer(Exception):
@@ -33,6 +34,11 @@ class Answer:
         """Whether it came from a replica, not from nginx."""
         return "tus-resumable" in self.headers
 
+    @property
+    def offset(self) -> int:
+        """The Upload-Offset of an answer that has one."""
+        return int(self.headers["upload-offset"])
+
 
 class Wire:
     """One connection. Nothing is resent, nothing is hidden."""
@@ -49,12 +55,18 @@ class Wire:
             raise NoAnswer(f"connect: {type(exc).__name__}") from exc
         self._sock.setblocking(False)
 
-    def ask(self, method: str, path: str, headers: Mapping[str, str], length: int | None) -> None:
-        """Send the head of a request with a body of length bytes; None: without one. Raises NoAnswer."""
+    def ask(
+        self, method: str, path: str, headers: Mapping[str, str], length: int | None, *, chunked: bool = False
+    ) -> None:
+        """Send the head of a request with a body of length bytes; None: without one. Raises NoAnswer.
+
+        chunked: the body comes in chunked coding, and its length is not announced.
+        """
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.address[0]}:{self.address[1]}", "Tus-Resumable: 1.0.0"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         if length is not None:
-            lines += ["Content-Type: application/offset+octet-stream", f"Content-Length: {length}"]
+            lines.append("Content-Type: application/offset+octet-stream")
+            lines.append("Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}")
         head = "\r\n".join([*lines, "", ""]).encode()
         if self.send(head) < len(head):
             raise NoAnswer("answered before asked")
@@ -127,3 +139,14 @@ class Wire:
                 self._sock.shutdown(socket.SHUT_WR)
         self.reusable = False
         self._sock.close()
+
+
+def coded(body: bytes, *, is_whole: bool) -> bytes:
+    """Return a body in chunked coding, in chunks of many sizes; with the last chunk only if the body is whole."""
+    chunks: list[bytes] = []
+    at = 0
+    while at < len(body):
+        piece = body[at : at + SIZES[len(chunks) % len(SIZES)]]
+        chunks.append(b"%x\r\n%s\r\n" % (len(piece), piece))
+        at += len(piece)
+    return b"".join([*chunks, b"0\r\n\r\n" if is_whole else b""])

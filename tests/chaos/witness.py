@@ -1,53 +1,13 @@
-"""What was acknowledged, by whom it was written, and what was seen: the evidence on which verdict.py judges."""
+"""What was acknowledged, and by whom it was written: the evidence on which verdict.py judges."""
 
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.chaos.figures import Figures
 from tests.chaos.plan import PlannedUpload
 from tests.chaos.source import first_difference, span
-
-
-class Figures:
-    """What was counted, by all threads."""
-
-    def __init__(self, verbose: bool) -> None:
-        self.faults: Counter[str] = Counter()
-        self.statuses: Counter[tuple[str, str]] = Counter()  # method; status, or why there was none
-        self.waits_s: dict[str, list[float]] = {"HEAD": [], "PATCH": [], "POST": [], "DELETE": []}
-        self.counts: Counter[str] = Counter()
-        self.violations: list[str] = []
-        self._lock = threading.Lock()
-        self._verbose = verbose
-        self._begun_at = time.monotonic()
-
-    def happened(self, kind: str, what: str) -> None:
-        """Count a fault."""
-        with self._lock:
-            self.faults[kind] += 1
-        self.say(what)
-
-    def answered(self, method: str, status: str, waited_s: float) -> None:
-        """Count an answer, or the lack of one."""
-        with self._lock:
-            self.statuses[method, status] += 1
-            self.waits_s[method].append(waited_s)
-
-    def count(self, what: str, how_many: int = 1) -> None:
-        with self._lock:
-            self.counts[what] += how_many
-
-    def violated(self, what: str) -> None:
-        """Note that something is not as it has to be."""
-        with self._lock:
-            self.violations.append(f"at {time.monotonic() - self._begun_at:.1f} s: {what}")
-        self.say(f"VIOLATED: {what}")
-
-    def say(self, what: str) -> None:
-        if self._verbose:
-            print(f"{time.monotonic() - self._begun_at:7.1f} s  {what}", flush=True)
 
 
 @dataclass(frozen=True)
@@ -64,24 +24,48 @@ class Witness:
 
     An offset that was told fixes everything below it. Every PATCH begins at an offset that was told, so what lies
     between two neighbouring told offsets is one writer's: a second writer began where the first was told to have ended.
+    Only a ledger that came back with older records may tell less; what was told before stays a seam then.
     """
 
-    def __init__(self, planned: PlannedUpload, upload_id: str, folder: Path, figures: Figures) -> None:
+    def __init__(
+        self,
+        planned: PlannedUpload,
+        upload_id: str,
+        folder: Path,
+        figures: Figures,
+        whole: tuple[int, int] | None = None,
+    ) -> None:
+        """whole: the seed of the file that this upload is a part of, and where in it the part begins."""
         self.planned = planned
         self.upload_id = upload_id
         self.path = folder / upload_id
+        self.is_partial = whole is not None
+        self.created_at = time.monotonic()  # or later, by the time that the answer took
+        self.terminated_at: float | None = None
+        self.has_vanished = False  # it had no byte, and went with a ledger that lost its record
         self.finished = False
-        self.terminated = False
         self.acknowledged = 0
+        self.highest = 0  # that was ever acknowledged
         self.ranges: list[Range] = []
         self.claims: list[Range] = []
+        self._seed, self._base = whole or (planned.seed, 0)
         self._figures = figures
+        self._seams: set[int] = set()
         self._variants = 1  # that were sent so far
         self._lock = threading.Lock()
 
     @property
+    def terminated(self) -> bool:
+        return self.terminated_at is not None
+
+    @property
     def over(self) -> bool:
-        return self.finished or self.terminated
+        return self.finished or self.terminated or self.has_vanished
+
+    @property
+    def was_taken_back(self) -> bool:
+        """Whether somebody was told less than was acknowledged before: old answers count no longer."""
+        return bool(self._seams)
 
     def next_variant(self) -> int:
         """Return the variant to send from now on."""
@@ -90,19 +74,25 @@ class Witness:
             return self._variants - 1
 
     def bytes_of(self, variant: int, start: int, end: int) -> bytes:
-        return span(self.planned.seed, variant, start, end)
+        return span(self._seed, variant, self._base + start, self._base + end)
 
-    def told(self, offset: int, floor: int, by: str) -> None:
-        """Note an offset that was told in an answer to a request; floor was acknowledged when the request began."""
+    def told(self, offset: int, floor: int, by: str, *, may_be_behind: bool = False) -> None:
+        """Note an offset that was told in an answer to a request; floor was acknowledged when the request began.
+
+        may_be_behind: the ledger had come back with older records when it was told.
+        """
         with self._lock:
-            if offset < floor:
+            if offset < floor and may_be_behind:
+                self._take_back(offset)
+            elif offset < floor:
                 self._violated(f"{by} told {offset}, {floor} had been acknowledged before")
             if offset > self.planned.length:
                 self._violated(f"{by} told {offset}, the file has {self.planned.length} bytes")
             elif offset > self.acknowledged:
                 if not self.terminated:
-                    self._look(self.acknowledged, offset, by)
+                    self._look_between_seams(self.acknowledged, offset, by)
                 self.acknowledged = offset
+                self.highest = max(self.highest, offset)
             self.finished = self.finished or self.acknowledged == self.planned.length
 
     def claimed(self, start: int, end: int, variant: int, by: str) -> None:
@@ -125,6 +115,21 @@ class Witness:
                     whose = self._whose_at(content, at)
                     wrong.append(f"{kind} {one} is something else from {at} on, as of {whose}")
         return wrong
+
+    def _take_back(self, offset: int) -> None:
+        """Forget who wrote what lies behind offset: whoever was told this offset writes there again."""
+        self._seams |= {one.end for one in self.ranges if one.end > offset}
+        self.ranges, self.claims = (
+            [Range(one.start, min(one.end, offset), one.variant) for one in some if one.start < offset]
+            for some in (self.ranges, self.claims)
+        )
+        self.acknowledged = offset
+
+    def _look_between_seams(self, start: int, end: int, by: str) -> None:
+        """Look at each piece that one writer may have written alone."""
+        ends = [*sorted(seam for seam in self._seams if start < seam < end), end]
+        for one_start, one_end in zip([start, *ends], ends, strict=False):
+            self._look(one_start, one_end, by)
 
     def _look(self, start: int, end: int, by: str) -> None:
         """Find out whose bytes have just been acknowledged: they must be one writer's, and stay."""
