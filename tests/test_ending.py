@@ -121,3 +121,29 @@ def test_a_redis_that_hangs_keeps_no_server_from_ending(tmp_path: Path) -> None:
                     assert 0 == server.process.wait(20)
                 finally:
                     redis.signal(signal.SIGCONT)
+
+
+def test_whoever_has_connected_is_served(tmp_path: Path) -> None:
+    """A proxy cannot send a POST a second time: a reset after it has connected is a 502 to somebody."""
+    request = b"POST /files/ HTTP/1.1\r\nHost: a\r\nTus-Resumable: 1.0.0\r\nUpload-Length: 1\r\n\r\n"
+    with running_server(tmp_path) as server:
+        address = ("127.0.0.1", int(server.url.split(":")[2].partition("/")[0]))
+        idle = [socket.create_connection(address, timeout=10) for _ in range(5)]
+        tus.create(server.url, 1)  # they have been accepted by then
+        server.freeze()
+        waiting = [socket.create_connection(address, timeout=10) for _ in range(20)]
+        for sock in waiting:
+            sock.sendall(request)
+        server.process.terminate()
+        server.thaw()
+        for sock in waiting:
+            assert 201 == tus.answer(sock)[0]
+        eventually(lambda: "Shutting down" in server.log.read_text())
+        for sock in idle:
+            sock.sendall(request)
+
+            assert 201 == tus.answer(sock)[0]
+        for sock in (*idle, *waiting):
+            sock.close()
+
+        assert 0 == server.process.wait(20)

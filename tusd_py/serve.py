@@ -54,7 +54,10 @@ class CannotServe(Exception):
 
 
 class Announcing(uvicorn.Server):
-    """Prints where to upload as soon as the server listens: the line that tools made for tusd wait for."""
+    """Prints where to upload as soon as the server listens: the line that tools made for tusd wait for.
+
+    At its end it serves those who have connected already; uvicorn leaves them to the kernel, which resets them.
+    """
 
     def __init__(self, config: uvicorn.Config, line: str) -> None:
         super().__init__(config)
@@ -63,6 +66,22 @@ class Announcing(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         print(self._line, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for listener in sockets or []:
+            await self._accept_waiting(listener)
+        await super().shutdown(sockets)
+
+    async def _accept_waiting(self, listener: socket.socket) -> None:
+        """Take the connections that wait to be accepted, so that closing the listener resets nobody."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # BlockingIOError: there are no more
+            while True:
+                connection, _ = listener.accept()
+                await loop.connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> KernelProtocol:
+        return KernelProtocol(self.config, self.server_state, self.lifespan.state)
 
 
 def serve(settings: Settings) -> None:

@@ -8,6 +8,7 @@ line it is `uvicorn --http tusd_py.server:KernelProtocol`. Everything works with
 import asyncio
 import logging
 import os
+import select
 import socket
 import time
 from collections.abc import Awaitable, Callable
@@ -24,6 +25,7 @@ from .receiving import Receiving
 EXTENSION = "tusd_py"  # the key in scope["extensions"]
 UVICORN = ((0, 50), (0, 55))  # from, and below: the versions whose internals are known to fit; tests/test_server.py
 LEAST = 64 * 1024  # bytes; a smaller body comes with its headers or right behind, and is not worth a pipe
+FIRST_REQUEST_S = 1.0  # from a connection to its first request, at the end of the server; a proxy takes milliseconds
 LOOK_S = 5.0  # how often fewer bytes than the low-water mark are looked for, unless somebody asks how far the upload is
 
 log = logging.getLogger("tusd_py")
@@ -96,12 +98,15 @@ class KernelProtocol(Http1Protocol):
     connection: Connection | None = None
     flow: "Flow"
     receiving: Receiving | None = None  # of the last request
+    _is_leaving = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self.flow = Flow(transport)
 
     def on_request(self) -> None:
+        if self._is_leaving:
+            self.cycle.keep_alive = False
         self.connection = None
         self.receiving = Receiving(self.cycle)
         self.cycle.receive = self.receiving  # type: ignore[method-assign]  # looked up when its task begins
@@ -116,6 +121,25 @@ class KernelProtocol(Http1Protocol):
         super().on_body(body)
         if self.connection:
             self.connection.parsed += len(body)
+
+    def shutdown(self) -> None:
+        """Serve the request that whoever has just connected is about to send, but no further one."""
+        if self.cycle is not None:
+            super().shutdown()
+            return
+        self._is_leaving = True
+        self.loop.call_later(FIRST_REQUEST_S, self._close_unused)
+
+    def _close_unused(self) -> None:
+        if self.cycle is not None or self.transport.is_closing():
+            return
+        # On a busy machine the request may be there, and nobody has had the time to read it.
+        unread = select.poll()
+        unread.register(self.transport.get_extra_info("socket").fileno(), select.POLLIN)
+        if unread.poll(0):
+            self.loop.call_later(FIRST_REQUEST_S, self._close_unused)
+        else:
+            self.transport.close()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio: true keeps the connection
         """Keep the connection of a half-closed client until its last request is answered."""
