@@ -1,7 +1,6 @@
 """A disk that is full, on every way that bytes take: 507, every byte that found room is recorded, then it goes on."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,21 +10,16 @@ import pytest
 from tests import tus
 from tests.processes import eventually, running_server
 from tests.storage.things import fill, free
+from tests.support.disk import small_disk
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture
 def uploads(tmp_path: Path) -> Iterator[Path]:
-    """The upload folder of a server, an ext4 file system of 32 MiB with tiny blocks."""
-    image, folder = tmp_path / "image", tmp_path / "uploads"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(32 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-b", "1024", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    """The upload folder of a server, on a small disk with tiny blocks."""
+    with small_disk(tmp_path / "uploads", block=1024) as folder:
+        yield folder
 
 
 def send(url: str, way: str, offset: int, source: bytes) -> httpx.Response:

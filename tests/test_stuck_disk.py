@@ -12,6 +12,7 @@ import pytest
 
 from tests import tus
 from tests.processes import eventually, running_server
+from tests.support.disk import small_disk
 
 MIB = 1024 * 1024
 SOURCE = os.urandom(2 * MIB)
@@ -39,18 +40,12 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A disk of 32 MiB, thawed at the end whatever happened."""
-    image, folder = tmp_path / "image", tmp_path / "disk"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(32 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-    disk = Disk(folder)
-    try:
-        yield disk
-    finally:
-        disk.thaw()
-        subprocess.run(["umount", str(folder)], check=True)
+    with small_disk(tmp_path / "disk") as folder:
+        disk = Disk(folder)
+        try:
+            yield disk
+        finally:
+            disk.thaw()
 
 
 @pytest.mark.parametrize("body", ["carried by the kernel", "through Python", "small"])

@@ -1,12 +1,12 @@
 """A storage in a folder of its own, and a real disk that can be filled."""
 
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from tests.support.disk import small_disk
 from tusd_py.storage.file import FileStorage
 
 Open = Callable[..., FileStorage]
@@ -39,12 +39,6 @@ def storage(open_storage: Open) -> FileStorage:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """An ext4 file system of 32 MiB with blocks of 1 KiB."""
-    image, folder = tmp_path / "image", tmp_path / "disk"
-    folder.mkdir()
-    with image.open("wb") as file:
-        file.truncate(32 * 1024 * 1024)
-    subprocess.run(["mkfs.ext4", "-q", "-b", "1024", "-m", "0", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
+    """A small disk with blocks of 1 KiB."""
+    with small_disk(tmp_path / "disk", block=1024) as folder:
+        yield folder

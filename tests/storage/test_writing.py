@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.storage.things import UPLOAD, nothing, written
 from tusd_py.ports import LeaseLost
 from tusd_py.protocol.refusals import StorageFull, UploadLocked, UploadNotFound
 from tusd_py.protocol.upload import Upload
@@ -16,20 +17,7 @@ from tusd_py.storage.file import FileStorage
 
 pytestmark = pytest.mark.anyio
 
-UPLOAD = Upload(id="a" * 32, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1.5)
 CONCAT = f"final;/files/{'c' * 32} /files/{'b' * 32} /files/{'c' * 32}"
-
-
-def nothing() -> None:
-    """No guard, nobody to tell."""
-
-
-async def written(storage: FileStorage, data: bytes, upload: Upload = UPLOAD) -> None:
-    """Write the first bytes of an upload."""
-    writer = await storage.open(upload, nothing)
-    await writer.write([data], last=True)
-    await writer.finish()
-    await writer.close()
 
 
 @pytest.fixture(params=[True, False], ids=["fsync", "none"])
