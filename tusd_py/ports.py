@@ -116,6 +116,9 @@ class Ledger(Protocol):
     Tokens are unguessable and never reused, so equality is all that fencing needs: a token that a failover forgot is
     never given out twice, as a counter's value would be.
 
+    What is counted over all uploads belongs here as well, in the step that creates, finishes or removes one: the room
+    that is reserved on the volume for the lengths of those that were let in will be such a count.
+
     A ledger belongs to one folder, and every step checks that it still does. One that lost its records does not know
     what it has forgotten: where it would raise UploadNotFound it raises Unavailable until recovered() is called.
     """
