@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from .protocol.fileinfo import Sidecar
 from .protocol.upload import State, Upload
@@ -231,6 +231,19 @@ class Sink(Protocol):
         """Write the pieces at offset and advance it; the last ones perhaps with the flush() or finish() behind them.
 
         Raises LeaseLost when the lease has run out, or StorageFull, with the offset behind what found room.
+        """
+
+
+@runtime_checkable
+class KernelSink(Protocol):
+    """A sink that is a file: the kernel can put bytes into it that no Python object ever holds."""
+
+    async def pull(self, pump: Callable[[int, int, int], int]) -> int:
+        """Let pump put bytes into the file in a thread, behind the last one; return how many.
+
+        pump gets a descriptor, an offset and how many bytes it may put there at most; it returns how many it did. When
+        a write fails after others, it returns, and raises when it is called again. Raises what it raises, LeaseLost,
+        StorageFull.
         """
 
 

@@ -11,14 +11,13 @@ import os
 import select
 import socket
 import time
-from collections.abc import Awaitable, Callable
 
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from .body import AsgiBody, Receive
 from .http1 import Http1Protocol, content_length
-from .ports import BodyCutShort, Sink
+from .ports import BodyCutShort, KernelSink, Sink
 from .pump import CAN_SPLICE, Pump, set_low_water
 from .receiving import Receiving
 
@@ -29,8 +28,6 @@ FIRST_REQUEST_S = 1.0  # from a connection to its first request, at the end of t
 LOOK_S = 5.0  # how often fewer bytes than the low-water mark are looked for, unless somebody asks how far the upload is
 
 log = logging.getLogger("tusd_py")
-
-Pull = Callable[[Callable[[int, int, int], int]], Awaitable[int]]  # FileWriter.pull
 
 version = tuple(int(part) for part in uvicorn.__version__.split(".")[:2])
 FITS = CAN_SPLICE and UVICORN[0] <= version < UVICORN[1]
@@ -176,14 +173,13 @@ class KernelBody(AsgiBody):
         self._looked = asyncio.Event()  # at the socket, since hurry() was called
 
     async def move(self, sink: Sink, at_most: int | None) -> int:
-        pull = getattr(sink, "pull", None)
         can_be_carried = self._connection.is_whole() and not self._connection.is_lost
-        if pull is None or self._connection.length < LEAST or not can_be_carried:
+        if not isinstance(sink, KernelSink) or self._connection.length < LEAST or not can_be_carried:
             return await super().move(sink, at_most)
         length = self._connection.length if at_most is None else min(at_most, self._connection.length)
         self.carried_by = "kernel"
         with self._connection.socket() as sock:
-            moved = await self._splice(sock, pull, self._connection.arrived(), length)
+            moved = await self._splice(sock, sink, self._connection.arrived(), length)
         if moved == self._connection.length:
             self.ended = True
             self._connection.ended()
@@ -203,7 +199,7 @@ class KernelBody(AsgiBody):
             self._wake()
             await self._looked.wait()  # for a turn that is under way, too: a disk that hangs is no silent client
 
-    async def _splice(self, sock: socket.socket, pull: Pull, arrived: bytes, length: int) -> int:
+    async def _splice(self, sock: socket.socket, sink: KernelSink, arrived: bytes, length: int) -> int:
         """Move length bytes into the file, those that have arrived and the rest from the socket; return how many.
 
         They are fewer when stop() is called. Raises BodyCutShort.
@@ -212,7 +208,7 @@ class KernelBody(AsgiBody):
         self._splicing = True
         try:
             while pump.left:
-                moved = await pull(pump.run)
+                moved = await sink.pull(pump.run)
                 self.moved += moved
                 if moved:
                     self.received_at = time.monotonic()

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class FileWriter:
-    """ports.Writer on one locked file, which is opened by the first call that needs it."""
+    """ports.Writer and ports.KernelSink on one locked file, which is opened by the first call that needs it."""
 
     def __init__(self, files: Files, upload: Upload, guard: Callable[[], None]) -> None:
         self.offset = upload.offset
@@ -66,12 +66,6 @@ class FileWriter:
             self._grown()
 
     async def pull(self, pump: Callable[[int, int, int], int]) -> int:
-        """Let pump put bytes into the file in a thread; return how many. The way of a body that the kernel carries.
-
-        pump gets a descriptor, an offset and how many bytes it may put there at most; it returns how many it did. When
-        a write fails after others, it returns, and raises when it is called again. Raises what it raises, LeaseLost,
-        StorageFull.
-        """
         self._guard()
         self._check_flushes()
         moved = await self._call(partial(self._pumped, pump, self.offset))
