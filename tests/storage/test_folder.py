@@ -10,6 +10,7 @@ import pytest
 
 from tests.storage.conftest import Open
 from tests.storage.things import ID, UPLOAD, nothing, written
+from tests.support.disk import image_of, mount
 from tusd_py.ports import WrongLedger
 from tusd_py.protocol.refusals import UploadNotFound, VolumeAway
 from tusd_py.storage.file import FileStorage
@@ -129,9 +130,9 @@ async def test_a_volume_that_is_mounted_again_is_the_same(disk: Path, tmp_path: 
     with (tmp_path / "other").open("wb") as file:
         file.truncate(4 * 1024 * 1024)
     subprocess.run(["mkfs.ext4", "-q", str(tmp_path / "other")], check=True)
-    subprocess.run(["mount", "-o", "loop", str(tmp_path / "other"), str(tmp_path / "spare")], check=True)
+    mount(tmp_path / "other", tmp_path / "spare")
     try:
-        subprocess.run(["mount", "-o", "loop", str(tmp_path / "image"), str(disk)], check=True)
+        mount(image_of(disk), disk)
         await storage.check()
 
         assert 4 == (await storage.read(ID)).upload.offset
