@@ -8,11 +8,13 @@ import dataclasses
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis.asyncio
 
-from tests.processes import Redis
+from tests import tus
+from tests.processes import Redis, running_server
 from tests.support.folder import NewFolder
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import connect
@@ -175,6 +177,27 @@ async def test_an_event_survives_a_step_that_failed_half_way(ledger: FailingOnce
     await steps[how]()
 
     assert (1 if how == "postpone" else 0) == len(await ledger.claim(99999.0, 60.0, 10))
+
+
+@pytest.mark.parametrize("key", ["events", "due", "deliveries"])
+def test_a_redis_that_takes_no_event_takes_no_completion(tmp_path: Path, redis_url: str, key: str) -> None:
+    """The client is refused in bounded time though the lease can be renewed; what it sent counts when all is well."""
+    with (
+        redis.Redis.from_url(redis_url) as client,
+        running_server(tmp_path, "--redis-url", redis_url, "--lease-ttl", "1") as server,
+    ):
+        url = tus.create(server.url, 3)
+        client.set(f"tusd:{{0}}:{key}", "of another type")
+
+        assert 503 == tus.patch(url, 0, b"abc").status_code
+        assert 0 == tus.offset_of(url)
+
+        client.delete(f"tusd:{{0}}:{key}")
+
+        assert 204 == tus.patch(url, 0, b"abc").status_code
+        assert 3 == tus.offset_of(url)
+        assert client.hexists("tusd:{0}:deliveries", f"post-finish-{tus.upload_id(url)}:entry")
+        assert 0 == client.zscore("tusd:{0}:due", f"post-finish-{tus.upload_id(url)}")
 
 
 @pytest.mark.parametrize("command", range(1, MOST))

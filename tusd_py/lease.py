@@ -52,6 +52,8 @@ class Lease:
         """Record the upload. Raises LeaseLost, or Unavailable when the ledger stays away as long as the lease lasts."""
         if self.wanted is Signal.CHECKPOINT:
             self.wanted = None
+        # Renewals may go through while commits fail, for a missing right or a key of another type.
+        give_up_at = time.monotonic() + self._ttl_s
         while True:
             asked_at = time.monotonic()
             try:
@@ -61,7 +63,7 @@ class Lease:
                 break
             except Unavailable as exc:
                 self._away = exc
-                if asked_at >= self._deadline:
+                if asked_at >= min(self._deadline, give_up_at):
                     raise
                 await asyncio.sleep(RETRY_S)
         self._renewed(asked_at)
