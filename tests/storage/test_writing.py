@@ -312,7 +312,7 @@ async def test_concatenation_copies_in_order_and_leaves_nothing_when_it_fails(
     for name, content in (("b" * 32, b"hello "), ("c" * 32, b"world")):
         await written(storage, content, Upload(id=name, length=len(content), offset=0, metadata="", created_at=0.0))
     final = Upload(id="d" * 32, length=16, offset=16, metadata="", created_at=0.0, concat=CONCAT)
-    with pytest.raises(UploadNotFound, match="have 11 bytes, their records tell 16"):
+    with pytest.raises(UploadNotFound, match="have 11 bytes, their records say 16"):
         await storage.concatenate(final, ["b" * 32, "c" * 32], nothing)
     with pytest.raises(UploadNotFound, match="gone"):
         await storage.concatenate(final, ["b" * 32, "e" * 32], nothing)

@@ -31,7 +31,7 @@ def copy_all(files: Files, folder: int, upload: Upload, parts: Sequence[str], gu
     sizes = [part_size(folder, part) for part in parts]
     if sum(sizes) != upload.offset:
         raise UploadNotFound(
-            f"The parts have {sum(sizes)} bytes, their records tell {upload.offset}; start a new upload"
+            f"The parts have {sum(sizes)} bytes, their records say {upload.offset}; start a new upload"
         )
     start = upload.at(0, expires_at=None)
     with files.room.promise(folder, max(0, upload.offset - allocated(folder, upload.id))) as promise:
