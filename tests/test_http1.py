@@ -473,9 +473,9 @@ def test_lost_bytes_are_never_a_wrong_offset(tmp_path: Path, size: int) -> None:
             answer = wire.answer()
 
             assert (500, "close") == (answer.status, answer.headers["connection"])
-        wire = place.connect()
-        with wire.sock:
-            assert 0 == wire.offset(path)
+
+    # The server has ended, and with it whatever the application still had to do.
+    assert not (tmp_path / "uploads" / path.rpartition("/")[2]).exists()
 
 
 def test_a_middleware_that_reads_the_body_gives_it_on(tmp_path: Path) -> None:

@@ -139,6 +139,7 @@ class Http1Protocol(HttpToolsProtocol):
         if before and not (self._head_ended and seen == END_OF_HEAD):
             # Whoever took the next byte for the next byte of the body would write it at a wrong offset.
             self.logger.error("the HTTP parser lost %d bytes of a body, the connection is closed", before)
+            self.cycle.body.clear()  # a client that leaves keeps what arrived; these bytes have a gap before them
             raise Internal("The server lost a part of the body; ask for the offset and resume")
 
     def start_afresh(self) -> None:
