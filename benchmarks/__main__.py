@@ -15,7 +15,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.processes import free_port, running_redis
+from tests.support.processes import free_port, running_redis
 
 from .contenders import BARE, CONTENDERS, HERE, Contender, cpu_s, peak_mib, running
 from .growth import growth

@@ -38,7 +38,7 @@ def ours(*flags: str, redis: bool = False, kernel: bool = True) -> Callable[[Pat
     """Return the command of a server of ours."""
 
     def command(folder: Path, port: int, redis_port: int) -> list[str]:
-        started = "from tusd_py import server; server.FITS = False; from tusd_py.cli import main; main()"
+        started = "from tusd_py.border import kernel; kernel.FITS = False; from tusd_py.cli import main; main()"
         program = [sys.executable, "-m", "tusd_py"] if kernel else [sys.executable, "-c", started]
         ledger = ["--redis-url", f"redis://127.0.0.1:{redis_port}/0"] if redis else []
         return [*program, "serve", "--port", str(port), "--upload-dir", str(folder), *ledger, *flags]

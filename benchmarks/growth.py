@@ -11,7 +11,7 @@ from pathlib import Path
 
 import redis
 
-from tests.processes import running_redis, running_server
+from tests.support.processes import running_redis, running_server
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import connect
 from tusd_py.ledger.sqlite import SqliteLedger

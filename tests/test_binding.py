@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.processes import Redis
 from tests.support.folder import NewFolder
+from tests.support.processes import Redis
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import connect
 from tusd_py.ledger.sqlite import SqliteLedger

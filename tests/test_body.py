@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tusd_py.body import BATCH, AsgiBody
+from tusd_py.border.body import BATCH, AsgiBody
 from tusd_py.ports import BodyCutShort
 
 pytestmark = pytest.mark.anyio

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
 
-from .processes import Server, eventually, running_server
+from tests.support.processes import Server, eventually, running_server
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "browser"
 MIB = 1024 * 1024

@@ -12,8 +12,8 @@ import aiotus
 import pytest
 from tusclient.client import TusClient
 
-from tests import tus
-from tests.processes import Server, running_server
+from tests.support import tus
+from tests.support.processes import Server, running_server
 
 KIB = 1024
 LENGTH = 700 * KIB + 13

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests import tus
-from tests.processes import eventually, running_server
-from tests.receiver import receiving
+from tests.support import tus
 from tests.support.folder import NewFolder
+from tests.support.processes import eventually, running_server
+from tests.support.receiver import receiving
 from tusd_py.ledger.clock import Clock
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import connect

@@ -8,9 +8,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import tus
-from tests.processes import Server, eventually, running_server
-from tests.receiver import Receiver, receiving
+from tests.support import tus
+from tests.support.processes import Server, eventually, running_server
+from tests.support.receiver import Receiver, receiving
 
 SECRET = "whsec_" + base64.b64encode(b"c" * 32).decode()
 MIB = 1024 * 1024

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests import tus
-from tests.processes import eventually, running_asgi, running_server
+from tests.support import tus
+from tests.support.processes import eventually, running_asgi, running_server
 
 KIB = 1024
 SOURCE = os.urandom(800 * KIB)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tus
-from tests.processes import eventually, running_redis, running_server, start_server
+from tests.support import tus
+from tests.support.processes import eventually, running_redis, running_server, start_server
 from tests.test_stuck_disk import SOURCE, Disk, disk, is_in_a_write, patch
 
 __all__ = ["disk"]  # a fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tusd_py.forwarded import Proxies
+from tusd_py.border.forwarded import Proxies
 
 PROXY = "10.1.2.3"
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import tus
-from tests.processes import eventually, running_server
-from tests.storage.things import fill, free
+from tests.support import tus
 from tests.support.disk import small_disk
+from tests.support.processes import eventually, running_server
+from tests.support.storage import fill, free
 
 MIB = 1024 * 1024
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from tests import tus
-from tests.fuzzing import Fuzz, fire, judge
-from tests.processes import Server, running_server
+from tests.support import tus
+from tests.support.fuzzing import Fuzz, fire, judge
+from tests.support.processes import Server, running_server
 
 REQUESTS = int(os.environ.get("TUSD_PY_FUZZ_REQUESTS", "1500"))
 SEED = int(os.environ.get("TUSD_PY_FUZZ_SEED", "1"))

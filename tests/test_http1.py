@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tests import tus
-from tests.processes import running_app, running_server
+from tests.support import tus
+from tests.support.processes import running_app, running_server
 from tusd_py import Settings, create_app
-from tusd_py.http1 import MAX_FRAMING, MAX_TRAILERS
-from tusd_py.server import KernelProtocol
+from tusd_py.border.http1 import MAX_FRAMING, MAX_TRAILERS
+from tusd_py.border.kernel import KernelProtocol
 
 KIB = 1024
 LEAST = 64 * KIB  # the kernel carries bodies from this size on

@@ -17,8 +17,8 @@ import httpx
 import pytest
 import trustme
 
-from tests import tus
-from tests.processes import eventually, running_asgi, running_server
+from tests.support import tus
+from tests.support.processes import eventually, running_asgi, running_server
 from tusd_py.leaving import Leaving
 from tusd_py.ports import Sink
 

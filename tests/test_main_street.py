@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import tus
-from tests.processes import end, environment, eventually, free_port, running_server, start_server
-from tests.videos import make_video
+from tests.support import tus
+from tests.support.processes import end, environment, eventually, free_port, running_server, start_server
+from tests.support.videos import make_video
 
 SECRET = "whsec_" + base64.b64encode(b"m" * 32).decode()
 

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tests import tus
-from tests.processes import running_server
+from tests.support import tus
+from tests.support.processes import running_server
 
 CLIENTS = int(os.environ.get("TUSD_PY_SLOW_CLIENTS", "300"))  # 2000 is what the README tells of
 RATE = 20_000  # bytes a second, each

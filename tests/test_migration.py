@@ -15,9 +15,9 @@ import httpx
 import pytest
 import redis
 
-from tests import tus
-from tests.processes import running_server
+from tests.support import tus
 from tests.support.folder import NewFolder
+from tests.support.processes import running_server
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import connect
 from tusd_py.ledger.sqlite import SqliteLedger

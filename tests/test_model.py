@@ -31,8 +31,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests import tus
-from tests.processes import Server, eventually, running_server
+from tests.support import tus
+from tests.support.processes import Server, eventually, running_server
 
 KIB = 1024
 MAX_PIECE = 64 * KIB

@@ -13,8 +13,8 @@ import httpx
 import pytest
 
 import examples
-from tests import tus
-from tests.processes import Server, end, eventually, free_port, running_server
+from tests.support import tus
+from tests.support.processes import Server, end, eventually, free_port, running_server
 
 MIB = 1024 * 1024
 

@@ -13,9 +13,9 @@ import httpx
 import pytest
 import redis
 
-from tests import tus
-from tests.processes import environment, eventually, running_server
-from tests.receiver import receiving
+from tests.support import tus
+from tests.support.processes import environment, eventually, running_server
+from tests.support.receiver import receiving
 from tests.support.tusd import tusds_upload
 
 SECRET = "whsec_" + base64.b64encode(b"r" * 32).decode()

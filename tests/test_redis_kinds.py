@@ -19,12 +19,12 @@ import pytest
 import redis
 import trustme
 
-from tests import tus
 from tests.conftest import VALKEY
-from tests.processes import Redis, Server, eventually, running_redis, running_server
-from tests.proxy import Mode, Proxy, running_proxy
-from tests.receiver import receiving
-from tests.redis_kinds import cluster_url, running_sentinels
+from tests.support import tus
+from tests.support.processes import Redis, Server, eventually, running_redis, running_server
+from tests.support.proxy import Mode, Proxy, running_proxy
+from tests.support.receiver import receiving
+from tests.support.redis_kinds import cluster_url, running_sentinels
 from tests.test_replicas import stored
 
 MIB = 1024 * 1024

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tus
-from tests.processes import Server, eventually, running_redis, running_server, start_server
+from tests.support import tus
+from tests.support.processes import Server, eventually, running_redis, running_server, start_server
 
 MIB = 1024 * 1024
 LEASE_TTL_S = 2.0

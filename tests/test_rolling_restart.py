@@ -11,7 +11,7 @@ from tests.chaos.plan import MIB, Manner, PlannedUpload
 from tests.chaos.stage import Stage
 from tests.chaos.theatre import Theatre
 from tests.chaos.verdict import verdict
-from tests.processes import end
+from tests.support.processes import end
 
 CLIENTS = 12
 ROUNDS = 2

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
-from tests import tus
-from tests.processes import Redis, running_server
+from tests.support import tus
 from tests.support.folder import NewFolder
+from tests.support.processes import Redis, running_server
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import connect
 from tusd_py.ports import Due, Event, Held, LeaseLost, Tombstone

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tus
-from tests.processes import running_asgi
+from tests.support import tus
+from tests.support.processes import running_asgi
 
 KIB = 1024
 SOURCE = os.urandom(1024 * KIB)

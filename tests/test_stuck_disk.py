@@ -10,9 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import tus
-from tests.processes import eventually, running_server
+from tests.support import tus
 from tests.support.disk import small_disk
+from tests.support.processes import eventually, running_server
 
 MIB = 1024 * 1024
 SOURCE = os.urandom(2 * MIB)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests import tus
-from tests.processes import environment, eventually, running_server
+from tests.support import tus
+from tests.support.processes import environment, eventually, running_server
 from tests.support.tusd import tusds_upload
 from tusd_py.engine import Engine, Recovered
 from tusd_py.lease import Leases

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from .processes import Server, end, eventually, running_server
-from .receiver import receiving
-from .tus import head, offset_of, patch, upload_id
+from tests.support.processes import Server, end, eventually, running_server
+from tests.support.receiver import receiving
+from tests.support.tus import head, offset_of, patch, upload_id
 
 CLIENTS = Path(__file__).parent / "clients"
 MIB = 1024 * 1024

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import tus
-from tests.processes import free_port, running_server
+from tests.support import tus
+from tests.support.processes import free_port, running_server
 from tests.test_nginx import running_nginx, temporary_paths
 
 KIB = 1024

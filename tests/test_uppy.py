@@ -17,11 +17,11 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Page, Request
 
-from .processes import Server, eventually, running_server
-from .receiver import receiving
-from .test_browser import MIB, SHORT_LEASE, WAIT_MS, Quiet, browser, sha256, stored
-from .test_tus_js_client import CLIENTS, SECRET, node
-from .tus import head, offset_of, upload_id
+from tests.support.processes import Server, eventually, running_server
+from tests.support.receiver import receiving
+from tests.support.tus import head, offset_of, upload_id
+from tests.test_browser import MIB, SHORT_LEASE, WAIT_MS, Quiet, browser, sha256, stored
+from tests.test_tus_js_client import CLIENTS, SECRET, node
 
 __all__ = ["browser", "node"]  # fixtures
 

@@ -21,8 +21,8 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from examples.video_assessment.assess import NotAVideo, assess
-from tests.processes import end, eventually
-from tests.videos import make_video, turned
+from tests.support.processes import end, eventually
+from tests.support.videos import make_video, turned
 
 SECRET = "whsec_" + base64.b64encode(b"p" * 32).decode()
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests import tus
-from tests.processes import Server, eventually, running_server
+from tests.support import tus
+from tests.support.processes import Server, eventually, running_server
 
 LARGE = os.urandom(200_000)  # carried by the kernel
 

@@ -23,12 +23,12 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from .app import create_app
+from .border.app import create_app
+from .border.kernel import KernelProtocol
 from .leaving import SIGNALS, on_exit_signal
 from .metrics import MULTIPROC_DIR
 from .ports import WrongLedger
 from .protocol.refusals import StorageFull, Unavailable
-from .server import KernelProtocol
 from .settings import Settings
 from .wiring import check_storage, open_parts
 

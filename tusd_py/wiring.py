@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from .callbacks import Receivers, deliver
+from .delivery import Receivers, deliver
 from .engine import Engine
 from .lease import Leases
 from .leaving import Leaving

@@ -12,7 +12,7 @@ from pathlib import Path
 import redis
 
 from tests.chaos.plan import LEASE_TTL_S
-from tests.processes import Redis, environment
+from tests.support.processes import Redis, environment
 
 PREFIX = "tusd:{0}:"
 HOUR_MS = 3600 * 1000

@@ -20,7 +20,7 @@ from tests.chaos.theatre import PATH, GaveUp, Theatre, Vanished
 from tests.chaos.verdict import judge
 from tests.chaos.wire import NoAnswer, Wire
 from tests.chaos.witness import Witness
-from tests.processes import eventually
+from tests.support.processes import eventually
 from tusd_py.settings import Settings
 
 KIB = 1024

@@ -22,7 +22,7 @@ from tests.chaos.disk import Disk
 from tests.chaos.ledger import FragileRedis, recover
 from tests.chaos.plan import LEASE_TTL_S, MIB, REPLICAS
 from tests.chaos.points import lay_trap, taken
-from tests.processes import Server, end, eventually, lasting_port, start_server
+from tests.support.processes import Server, end, eventually, lasting_port, start_server
 from tests.test_nginx import temporary_paths
 
 SECRET = "whsec_" + "bWFueSB0aGluZ3MgYnJlYWsgYXQgb25jZSwgYWdhaW4="

@@ -10,8 +10,8 @@ from tests.chaos.ledger import PREFIX
 from tests.chaos.stage import Stage
 from tests.chaos.theatre import PATH, Theatre
 from tests.chaos.witness import Witness
-from tests.processes import eventually
-from tests.tus import TUS
+from tests.support.processes import eventually
+from tests.support.tus import TUS
 
 QUIET_S = 60.0  # for callbacks that wait for their next try, leases to run out and traces to be tidied away
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.things import ID, UPLOAD, nothing, sidecar, written
+from tests.support.storage import ID, UPLOAD, nothing, sidecar, written
 from tusd_py.ports import LeaseLost
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.file import FileStorage

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.things import UPLOAD, nothing, written
+from tests.support.storage import UPLOAD, nothing, written
 from tusd_py.ports import LeaseLost
 from tusd_py.protocol.refusals import StorageFull, UploadLocked, UploadNotFound
 from tusd_py.protocol.upload import Upload

@@ -10,9 +10,9 @@ from typing import Literal
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from .protocol import tus1
-from .protocol.messages import Reply
-from .protocol.refusals import BadRequest, Internal, Refusal, TrailersTooLarge
+from ..protocol import tus1
+from ..protocol.messages import Reply
+from ..protocol.refusals import BadRequest, Internal, Refusal, TrailersTooLarge
 
 MAX_TRAILERS = 100  # lines; as many as Apache takes as headers, and no client of tus sends any
 MAX_FRAMING = 16 * 1024  # bytes between two bytes of a chunked body, or behind the last; Node's limit for headers

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from .ports import BodyCutShort, Sink
+from ..ports import BodyCutShort, Sink
 
 BATCH = 1024 * 1024  # bytes; two of them are the memory that an upload needs
 LINGER_S = 1.0  # how long a batch waits to be filled, unless somebody asks how far the upload is

@@ -9,10 +9,10 @@ import httpx
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests import tus
-from tests.processes import eventually, free_port, running_server
-from tests.receiver import receiving
-from tusd_py.callbacks import retry_after, sign
+from tests.support import tus
+from tests.support.processes import eventually, free_port, running_server
+from tests.support.receiver import receiving
+from tusd_py.delivery import retry_after, sign
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 

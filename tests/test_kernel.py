@@ -17,10 +17,11 @@ import httpx
 import pytest
 import uvicorn
 
-from tests import tus
-from tests.processes import Server, eventually, running_app, running_server
-from tusd_py import Settings, create_app, server
-from tusd_py.server import KernelProtocol
+from tests.support import tus
+from tests.support.processes import Server, eventually, running_app, running_server
+from tusd_py import Settings, create_app
+from tusd_py.border import kernel
+from tusd_py.border.kernel import KernelProtocol
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -139,7 +140,7 @@ def test_a_connection_cut_anywhere_leaves_exact_bytes(address: Address, how: str
         assert hashlib.sha256(source).digest() == hashlib.sha256(stored(address, upload_id)).digest()
 
 
-LEAST = server.LEAST
+LEAST = kernel.LEAST
 CUTS = int(os.environ.get("TUSD_PY_CUTS", "20"))  # 1000 is a long run
 
 
@@ -297,5 +298,5 @@ def test_another_uvicorn_takes_the_portable_path_and_says_so(tmp_path: Path) -> 
 
 
 def test_this_uvicorn_is_one_whose_internals_are_known_to_fit() -> None:
-    """Fails when uvicorn moves on: look whether the protocol still fits, then widen the range in server.py."""
-    assert server.FITS, f"uvicorn {uvicorn.__version__} is outside {server.UVICORN}"
+    """Fails when uvicorn moves on: look whether the protocol still fits, then widen the range in kernel.py."""
+    assert kernel.FITS, f"uvicorn {uvicorn.__version__} is outside {kernel.UVICORN}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import redis
 
-from tests.processes import Redis, eventually, free_port, lasting_port, running_redis
+from tests.support.processes import Redis, eventually, free_port, lasting_port, running_redis
 
 SLOTS = 16384
 MASTER = "uploads"
