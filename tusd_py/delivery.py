@@ -77,7 +77,8 @@ async def deliver(ledger: Ledger, outbox: Outbox, receivers: Receivers) -> None:
                     running.add(task)
                     task.add_done_callback(forget(running, wake))
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(wake.wait(), LOOK_AGAIN_S)
+                    async with asyncio.timeout(LOOK_AGAIN_S):
+                        await wake.wait()
     finally:
         unwatch()
         for task in running:  # what was not confirmed is told again, by whoever claims it next

@@ -198,7 +198,8 @@ class Watch:
             raise UploadLocked(f"The upload {self._upload_id} is in use by another request; try again in a moment")
         with suppress(TimeoutError):
             # 10 ms more than the lease has left: its end is decided by the ledger's clock.
-            await asyncio.wait_for(self._event.wait(), min(at_most_s + 0.01, REASK_S, remaining_s))
+            async with asyncio.timeout(min(at_most_s + 0.01, REASK_S, remaining_s)):
+                await self._event.wait()
         heard = self._event.is_set()
         self._event.clear()
         return heard

@@ -64,7 +64,8 @@ class Leaving:
         if self._bodies:
             self._idle.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._idle.wait()
 
     async def _under_way(self, body: Body, work: Coroutine[Any, Any, T]) -> T:
         self._bodies.add(body)

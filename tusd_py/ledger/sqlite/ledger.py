@@ -294,7 +294,8 @@ class SqliteLedger:
     async def _listen(self) -> None:
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), LISTEN_S if self._watchers else None)
+                async with asyncio.timeout(LISTEN_S if self._watchers else None):
+                    await self._wake.wait()
             self._wake.clear()
             try:
                 for row in await self._writing.run(self._news):
