@@ -65,7 +65,7 @@ OURS: dict[str, set[str]] = {
     },
     "delivery": {"ports", "protocol"},
     "metrics": set(),
-    "settings": {"border.forwarded"},
+    "settings": set(),
     "wiring": {
         *("delivery", "engine", "leaving", "ledger", "lease", "ports", "protocol", "settings", "storage", "transfer"),
         "upkeep",
@@ -74,7 +74,7 @@ OURS: dict[str, set[str]] = {
         *("border.body", "border.forwarded", "engine", "metrics", "ports", "protocol", "settings", "wiring"),
     },
     "border.body": {"ports"},
-    "border.forwarded": set(),
+    "border.forwarded": {"settings"},
     "border.http1": {"protocol"},
     "border.kernel": {"border.body", "border.http1", "border.pump", "border.receiving", "ports"},
     "border.pump": set(),

@@ -1,17 +1,18 @@
 """A wrong value ends the start with one line that says what is wrong and what would be right."""
 
+import math
 import re
 import socket
 import sqlite3
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from tests.support import readme
 from tests.support.processes import environment
-from tusd_py.settings import Settings, WrongSetting
+from tusd_py.settings import SETTINGS, Settings, WrongSetting, flag, variable
 
 SECRET = "whsec_" + "A" * 43 + "="
 
@@ -30,28 +31,40 @@ def run(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
 @pytest.mark.parametrize(
     ("flag", "value", "says"),
     [
-        ("--port", "99999", "a port from 0 to 65535"),
-        ("--port", "http", "a whole number"),
-        ("--workers", "0", "1 or more"),
-        ("--max-size", "-1", "0 for no limit"),
-        ("--max-size", "1GB", "a whole number"),
-        ("--expire-after", "-5", "0 for never"),
-        ("--durability", "maybe", "fsync or none"),
-        ("--checkpoint-bytes", "1", "65536 or more"),
-        ("--lease-ttl", "0.1", "1 second or more"),
-        ("--lease-ttl", "nan", "at most 1000000000 seconds"),
-        ("--expire-after", "inf", "at most 1000000000 seconds"),
-        ("--read-timeout", "0", "more than 0 seconds"),
+        ("--port", "99999", "0<=x<=65535"),
+        ("--port", "http", "not a valid integer"),
+        ("--workers", "0", "x>=1"),
+        ("--max-size", "-1", "x>=0"),
+        ("--max-size", "1GB", "not a valid integer"),
+        ("--max-size", "9" * 5000, "not a valid integer"),
+        ("--expire-after", "-5", "0<=x<=1000000000"),
+        ("--durability", "maybe", "'fsync', 'none'"),
+        ("--checkpoint-bytes", "1", "x>=65536"),
+        ("--lease-ttl", "0.1", "1<=x<=1000000000"),
+        ("--lease-ttl", "nan", "a number of seconds, 1 to 1000000000"),
+        ("--expire-after", "inf", "0<=x<=1000000000"),
+        ("--read-timeout", "0", "0<x<=1000000000"),
+        ("--host", "", "an address or a host name"),
+        ("--host", "a" * 64 + ".example", "cannot listen"),
         ("--base-path", "files", "like /files/"),
+        ("--base-path", "/{files}/", "like /files/"),
+        ("--redis-prefix", "a b", "1 to 64 letters, digits and _ . : -"),
         ("--redis-url", "http://x", "redis://"),
         ("--redis-url", "localhost:6379", "redis://"),
+        ("--redis-url", "redis://localhost:port/0", "redis://"),
+        ("--redis-url", "redis://[::1/0", "redis://"),
+        ("--redis-url", "redis://localhost/zero", "redis://"),
+        ("--redis-url", "redis+sentinel://localhost:26379", "redis+sentinel://HOST/NAME"),
+        ("--redis-url", "redis+cluster://localhost:6379,localhost:port", "redis+cluster://HOST"),
         ("--webhook-secret", "tooshort", "24 to 64 bytes in Base64"),
         ("--webhook-url", "http://127.0.0.1:9000/hooks", "--webhook-secret is missing"),
         ("--webhook-url", "ftp://x/", "an http(s) URL"),
+        ("--webhook-url", "http://x:port/", "an http(s) URL"),
+        ("--cors-origin", "https://a.example/", "an origin like https://example.org"),
         ("--behind-proxy", "300.1.1.1", "an address, a network, unix or *"),
         ("--upload-dir", "/proc/nowhere", "a writable folder"),
         ("--unix-socket", "/nowhere/socket", "cannot listen"),
-        ("--file-locks", "maybe", "required or none"),
+        ("--file-locks", "maybe", "'required', 'none'"),
         ("--nonsense", "1", "No such option"),
     ],
 )
@@ -63,11 +76,93 @@ def test_a_wrong_flag_is_one_line_and_status_2(flag: str, value: str, says: str)
     assert "" == ended.stdout
 
 
-def test_a_wrong_variable_is_one_line_and_status_2() -> None:
-    ended = run("serve", TUSD_PY_PORT="ftp")
+@pytest.mark.parametrize("name", ["TUSD_PY_PORT", "TUSD_PY_DURABILITY", "TUSD_PY_GRACE", "TUSD_PY_BASE_PATH"])
+def test_a_wrong_variable_is_named_on_one_line(name: str) -> None:
+    ended = run("serve", **{name: "ftp"})
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines()))
-    assert "--port is 'ftp'" in ended.stderr
+    assert name in ended.stderr
+    assert "'ftp'" in ended.stderr
+    with pytest.raises(WrongSetting, match=f"^{name} is 'ftp', it must be "):
+        Settings.from_env({name: "ftp"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("redis_url", "http://user:hunter2@redis.example/0"),
+        ("redis_url", "redis://user:hunter2@redis.example:port/0"),
+        ("webhook_url", "ftp://user:hunter2@receiver.example/"),
+        ("webhook_secret", "whsec_hunter2"),
+    ],
+)
+def test_a_secret_is_never_printed(name: str, value: str) -> None:
+    """Not even where it is wrong: a password in it may be the right one."""
+    given: tuple[str, ...] | str = (value,) if name == "webhook_url" else value
+
+    for ended in (run("serve", flag(name), value), run("serve", **{variable(name): value})):
+        assert 2 == ended.returncode
+        assert flag(name) in ended.stderr
+        assert "hunter2" not in ended.stderr
+    with pytest.raises(WrongSetting) as raised:
+        Settings.of({name: given})
+    assert "hunter2" not in str(raised.value)
+    with pytest.raises(WrongSetting, match=variable(name)) as raised:
+        Settings.from_env({variable(name): value})
+    assert "hunter2" not in str(raised.value)
+
+
+def test_the_secrets_are_not_in_the_text_of_the_settings() -> None:
+    text = repr(Settings(webhook_url=("http://u:hunter2@a/",), webhook_secret=SECRET, redis_url="redis://:hunter2@a/0"))
+
+    assert "hunter2" not in text
+    assert SECRET not in text
+    assert "port=1080" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("port", "1080"),
+        ("port", 1080.0),
+        ("port", True),
+        ("max_size", None),
+        ("max_size", 1e9),
+        ("grace", "5"),
+        ("grace", False),
+        ("grace", None),
+        ("grace", math.nan),
+        ("grace", math.inf),
+        ("grace", -math.inf),
+        ("grace", 10**400),
+        ("host", None),
+        ("host", b"127.0.0.1"),
+        ("host", "127.0.0.1\0"),
+        ("durability", True),
+        ("durability", ["fsync"]),
+        ("upload_dir", 5),
+        ("upload_dir", b"/uploads"),
+        ("upload_dir", "/a\0b"),
+        ("cors_origin", "*"),
+        ("cors_origin", ["*"]),
+        ("cors_origin", (None,)),
+        ("cors_origin", ("https://a.example https://b.example",)),
+        ("behind_proxy", ("",)),
+        ("webhook_url", "http://a/"),
+        ("webhook_secret", None),
+        ("redis_url", None),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_a_wrong_setting(name: str, value: object) -> None:
+    """Whoever uses the library gets one line that names the setting, not a TypeError from somewhere inside."""
+    with pytest.raises(WrongSetting, match=f"^{flag(name)} .*must be ") as raised:
+        Settings.of({name: value})
+
+    assert 1 == len(str(raised.value).splitlines())
+
+
+def test_a_whole_number_of_seconds_is_one_too() -> None:
+    assert Settings(grace=2.0) == Settings(grace=2)
 
 
 def test_a_port_in_use_is_one_line_and_status_2(tmp_path: Path) -> None:
@@ -96,11 +191,17 @@ def test_the_secret_that_is_proposed_is_right() -> None:
     Settings(webhook_url=("http://127.0.0.1:9000/hooks",), webhook_secret=proposed[0])
 
 
-def test_help_tells_every_flag_with_variable_unit_and_default() -> None:
+def test_help_shows_every_flag_with_variable_default_and_range() -> None:
     text = " ".join(run("serve", "--help").stdout.split())
-    for one in fields(Settings):
-        assert f"--{one.name.replace('_', '-')} {one.metadata['metavar']}" in text
-        assert f"[TUSD_PY_{one.name.upper()}; default: " in text
+    for name, one in SETTINGS.items():
+        assert f"{flag(name)} {one.metavar} {one.help} [env var: {variable(name)}" in text
+    assert "[env var: TUSD_PY_PORT; default: 1080; 0<=x<=65535]" in text
+    assert "[env var: TUSD_PY_GRACE; default: 5; 0<=x<=1000000000]" in text
+    assert "[env var: TUSD_PY_CORS_ORIGIN; default: *]" in text
+
+
+def test_the_table_in_the_readme_is_that_of_the_code() -> None:
+    assert readme.table() == readme.table_in(readme.README.read_text()), "run: python -m tests.support.readme"
 
 
 def test_settings_survive_the_way_through_the_environment() -> None:
@@ -116,9 +217,11 @@ def test_settings_survive_the_way_through_the_environment() -> None:
 
     assert settings == Settings.from_env(settings.to_env())
     assert Settings() == Settings.from_env({})
+    assert Settings() == Settings.from_env(Settings().to_env())
+    assert () == Settings.from_env(Settings(cors_origin=()).to_env()).cors_origin
 
 
 def test_the_folder_may_be_a_text_and_the_same_rules_hold_for_the_library() -> None:
-    assert Settings(upload_dir=Path("/a")) == Settings(upload_dir="/a")  # type: ignore[arg-type]  # what callers do
-    with pytest.raises(WrongSetting, match="--durability is perhaps, it must be fsync or none"):
+    assert Settings(upload_dir=Path("/a")) == Settings.of({"upload_dir": "/a"})
+    with pytest.raises(WrongSetting, match="--durability is 'perhaps', it must be fsync or none"):
         Settings(durability="perhaps")

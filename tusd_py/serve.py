@@ -157,9 +157,10 @@ def listen(settings: Settings) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(BACKLOG)
-    except OSError as exc:
+    except (OSError, UnicodeError) as exc:  # UnicodeError: of a host name with a part that is too long
         where = settings.unix_socket or f"{settings.host}:{settings.port}"
-        text = f"cannot listen on {where}: {exc.strerror or exc}; is it in use? --port 0 picks a free one"
+        why = (exc.strerror if isinstance(exc, OSError) else None) or exc
+        text = f"cannot listen on {where}: {why}; is it in use? --port 0 picks a free one"
         raise CannotServe(text) from exc
     listener.set_inheritable(True)
     return listener

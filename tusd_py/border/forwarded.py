@@ -4,6 +4,8 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 
+from ..settings import networks
+
 Headers = Mapping[str, tuple[str, ...]]
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
@@ -17,7 +19,7 @@ class Proxies:
         """trusted: addresses, networks, "unix" for peers on a unix socket, "*" for all. Raises ValueError."""
         self._everybody = "*" in trusted
         self._unix = "unix" in trusted
-        self._networks = [ipaddress.ip_network(one, strict=False) for one in trusted if one not in ("*", "unix")]
+        self._networks = networks(trusted)
 
     def trusts(self, peer: str | None) -> bool:
         """Return whether the peer at this address (None: a unix socket) may say how a request reached it."""

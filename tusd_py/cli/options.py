@@ -1,46 +1,64 @@
 """What the commands share: the settings as options, and a run on the ledger and the folder that they name."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..settings import ENV_PREFIX, Settings, build, flag, parse
+from ..settings import LONGEST_S, SETTINGS, OneOf, Rule, Seconds, Setting, Settings, Texts, Whole, build, flag, variable
 
 if TYPE_CHECKING:  # a command imports what it needs
     from ..wiring import Parts
 
 Command = Callable[..., Any]
+T = TypeVar("T")
 
 
 def settings_options(command: Command) -> Command:
     """Give a command one option for each setting."""
-    for one in reversed(fields(Settings)):
+    for name, setting in reversed(list(SETTINGS.items())):
+        repeats = isinstance(setting.rule, Texts)
         command = click.option(
-            flag(one.name),
-            one.name,
-            envvar=ENV_PREFIX + one.name.upper(),
-            metavar=one.metadata["metavar"],
-            multiple=isinstance(one.default, tuple),
-            default=None,
-            help=f"{one.metadata['help']} [{ENV_PREFIX}{one.name.upper()}; default: {build(one.default) or 'none'}]",
+            flag(name),
+            name,
+            envvar=variable(name),
+            show_envvar=True,
+            metavar=setting.metavar,
+            type=click_type(setting.rule),
+            multiple=repeats,
+            default=setting.default if repeats else build(setting.default),
+            show_default=bool(setting.default) or setting.default == 0,
+            callback=checked(setting),
+            help=setting.help,
         )(command)
     return command
 
 
-def settings_of(options: dict[str, Any]) -> Settings:
-    """Return the settings that the options tell. Raises WrongSetting."""
-    defaults: dict[str, Any] = {one.name: one.default for one in fields(Settings)}
-    values: dict[str, Any] = {
-        name: value if isinstance(value, tuple) else parse(name, defaults[name], value)
-        for name, value in options.items()
-        if value not in (None, ())
-    }
-    return Settings(**values)
+def click_type(rule: Rule[object]) -> click.ParamType[Any]:
+    """Return the type of an option; click shows its range in the help."""
+    match rule:
+        case Whole(least, most):
+            return click.IntRange(least, most)
+        case Seconds(least, is_open):
+            return click.FloatRange(least, LONGEST_S, min_open=is_open)
+        case OneOf(words):
+            return click.Choice(words)
+    return click.STRING
 
 
-def run_with_parts(options: dict[str, Any], run: "Callable[[Parts], Awaitable[None]]") -> None:
+def checked(setting: Setting[object]) -> Callable[[click.Context, click.Parameter, T], T]:
+    """Return a click callback that applies the rule of a setting."""
+
+    def check(context: click.Context, parameter: click.Parameter, value: T) -> T:
+        fault = setting.fault(value)
+        if fault:
+            raise click.BadParameter(f"it {fault}")
+        return value
+
+    return check
+
+
+def run_with_parts(options: Mapping[str, object], run: "Callable[[Parts], Awaitable[None]]") -> None:
     """Run a command on the ledger and the folder that the options name."""
     import asyncio
 
@@ -54,7 +72,7 @@ def run_with_parts(options: dict[str, Any], run: "Callable[[Parts], Awaitable[No
             await run(parts)
 
     try:
-        asyncio.run(opened(settings_of(options)))
+        asyncio.run(opened(Settings.of(options)))
     except Refusal as exc:
         raise click.ClickException(exc.detail) from exc
     except (WrongLedger, OSError) as exc:

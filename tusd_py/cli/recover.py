@@ -1,7 +1,7 @@
 """tusd-py recover."""
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -38,7 +38,7 @@ def moment(context: click.Context, parameter: click.Parameter, text: str | None)
     callback=moment,
     help="Send events only for uploads finished since then: 2026-11-20, 2026-11-20T10:00:00Z, or Unix seconds.",
 )
-def recover(dry_run: bool, no_callbacks: bool, callbacks_since: float | None, **options: Any) -> None:
+def recover(dry_run: bool, no_callbacks: bool, callbacks_since: float | None, **options: object) -> None:
     """Make the records of uploads again from the upload folder, after the ledger lost them.
 
     What can be resumed resumes at a safe offset; the event of what is finished is sent again under the same id. A

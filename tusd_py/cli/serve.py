@@ -3,21 +3,20 @@
 import errno
 import secrets
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ..settings import WrongSetting
-from .options import settings_of, settings_options
+from ..settings import Settings, WrongSetting
+from .options import settings_options
 
 
 @click.command()
 @settings_options
-def serve(**options: Any) -> None:
+def serve(**options: object) -> None:
     """Run the server."""
     from ..serve import CannotServe, serve
 
-    settings = settings_of(options)
+    settings = Settings.of(options)
     check_writable(settings.upload_dir)
     try:
         serve(settings)

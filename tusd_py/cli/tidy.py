@@ -1,6 +1,6 @@
 """tusd-py tidy."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @click.command()
 @settings_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
-def tidy(dry_run: bool, **options: Any) -> None:
+def tidy(dry_run: bool, **options: object) -> None:
     """Remove the files that crashes left of uploads that never were or are gone.
 
     The server does it by itself (--tidy-interval). Only what is provably a file of this server is ever removed.
