@@ -34,12 +34,11 @@ class Contender:
     path: str = "/files/"
 
 
-def ours(*flags: str, redis: bool = False, kernel: bool = True) -> Callable[[Path, int, int], list[str]]:
+def ours(*flags: str, redis: bool = False) -> Callable[[Path, int, int], list[str]]:
     """Return the command of a server of ours."""
 
     def command(folder: Path, port: int, redis_port: int) -> list[str]:
-        started = "from tusd_py.border import kernel; kernel.FITS = False; from tusd_py.cli import main; main()"
-        program = [sys.executable, "-m", "tusd_py"] if kernel else [sys.executable, "-c", started]
+        program = [sys.executable, "-m", "tusd_py"]
         ledger = ["--redis-url", f"redis://127.0.0.1:{redis_port}/0"] if redis else []
         return [*program, "serve", "--port", str(port), "--upload-dir", str(folder), *ledger, *flags]
 
@@ -58,7 +57,7 @@ CONTENDERS = [
     Contender("tusd_py, redis, fsync", ours(redis=True)),
     Contender("tusd_py, sqlite, none", ours("--durability", "none")),
     Contender("tusd_py, redis, none", ours("--durability", "none", redis=True)),
-    Contender("tusd_py, sqlite, none, portable path", ours("--durability", "none", kernel=False)),
+    Contender("tusd_py, sqlite, none, portable path", ours("--durability", "none", "--splice", "off")),
     Contender(
         "tusd",
         lambda folder, port, _: ["tusd", "-host", "127.0.0.1", "-port", str(port), "-upload-dir", str(folder)],

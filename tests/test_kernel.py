@@ -282,6 +282,22 @@ def test_who_carried_a_body_is_counted(tmp_path: Path, workers: str) -> None:
     assert 'tusd_py_bodies_total{carried_by="python"} 2.0' in figures
 
 
+def test_python_carries_every_body_where_splice_is_off(tmp_path: Path) -> None:
+    """The kernel's protocol has stopped to read at the headers; the application goes the other way all the same."""
+    source = os.urandom(3 * MIB)
+    with running_server(tmp_path, "--splice", "off") as one:
+        url = tus.create(one.url, len(source))
+
+        assert 204 == tus.patch(url, 0, source[:MIB]).status_code
+        assert 204 == tus.patch(url, MIB, source[MIB:]).status_code
+
+        figures = httpx.get(urljoin(one.url, "/metrics")).text
+
+    assert 'tusd_py_bodies_total{carried_by="python"} 2.0' in figures
+    assert 'carried_by="kernel"' not in figures
+    assert source == (tmp_path / "uploads" / tus.upload_id(url)).read_bytes()
+
+
 def test_another_uvicorn_takes_the_portable_path_and_says_so(tmp_path: Path) -> None:
     start = "import uvicorn; uvicorn.__version__ = '9.9.0'; from tusd_py.cli import main; main()"
     source = os.urandom(2 * MIB)

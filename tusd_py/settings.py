@@ -336,6 +336,12 @@ class Settings:
         "apart.",
         OneOf(("required", "none")),
     )
+    splice: str = setting(
+        "auto",
+        "auto|off",
+        "Whether the kernel carries bodies from the socket to the file where it can (auto), or never (off).",
+        OneOf(("auto", "off")),
+    )
     lease_ttl: float = setting(10.0, "SECONDS", "How long a crash of a replica blocks its uploads.", Seconds(1))
     lease_wait: float = setting(
         15.0, "SECONDS", "How long a request waits for an upload that is in use before it is answered with 423.",

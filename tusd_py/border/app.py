@@ -29,7 +29,7 @@ from ..protocol.refusals import BodyLost, Internal, Refusal, Unavailable, Upload
 from ..protocol.upload import Upload
 from ..settings import Settings
 from ..wiring import Service
-from .body import AsgiBody
+from .body import AsgiBody, carrier_of
 from .forwarded import Proxies
 
 LINGER_BYTES = 64 * 1024 * 1024  # read and dropped behind a refusal, so that the client gets to read it: a connection
@@ -152,12 +152,10 @@ class Uploads:
                 count_body(body.carried_by, body.moved)
 
     def _body(self, scope: Scope, receive: Receive, length: int | None) -> AsgiBody:
-        """Return the request's body, carried by the kernel where the server can (kernel.py)."""
-        connection = scope.get("extensions", {}).get("tusd_py")
-        if connection is None:
-            return AsgiBody(receive, length, self._settings.read_timeout)
-        body: AsgiBody = connection.body(receive, length, self._settings.read_timeout)
-        return body
+        """Return the request's body, carried by the kernel where the server can (kernel.py) and the settings allow."""
+        carrier = carrier_of(scope) if self._settings.splice == "auto" else None
+        make = carrier.body if carrier else AsgiBody
+        return make(receive, length, self._settings.read_timeout)
 
     def _request(self, scope: Scope, headers: Mapping[str, tuple[str, ...]]) -> Request:
         client = scope.get("client")

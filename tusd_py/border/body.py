@@ -2,16 +2,36 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from ..ports import BodyCutShort, Sink
 
+EXTENSION = "tusd_py"  # the key in scope["extensions"]
 BATCH = 1024 * 1024  # bytes; two of them are the memory that an upload needs
 LINGER_S = 1.0  # how long a batch waits to be filled, unless somebody asks how far the upload is
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+@runtime_checkable
+class Carrier(Protocol):
+    """The connection of a request, where the HTTP protocol of the server can carry the body itself."""
+
+    def body(self, receive: Receive, length: int | None, read_timeout_s: float) -> "AsgiBody":
+        """Return the body of the request; the arguments are those of AsgiBody."""
+
+
+def offer(extensions: dict[str, dict[object, object]], carrier: Carrier) -> None:
+    """Put the carrier of a request where carrier_of() finds it; extensions is that of the request's scope."""
+    extensions[EXTENSION] = {"carrier": carrier}
+
+
+def carrier_of(scope: Mapping[str, Any]) -> Carrier | None:
+    """Return the carrier that the server offers for the request with this ASGI scope; None if it offers none."""
+    carrier = scope.get("extensions", {}).get(EXTENSION, {}).get("carrier")
+    return carrier if isinstance(carrier, Carrier) else None
 
 
 class AsgiBody:

@@ -8,6 +8,7 @@ line it is `uvicorn --http tusd_py.server:KernelProtocol`. Everything works with
 import asyncio
 import logging
 import os
+import re
 import select
 import socket
 import time
@@ -16,12 +17,11 @@ import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
 
 from ..ports import BodyCutShort, KernelSink, Sink
-from .body import AsgiBody, Receive
+from .body import AsgiBody, Receive, offer
 from .http1 import Http1Protocol, content_length
 from .pump import CAN_SPLICE, Pump, set_low_water
 from .receiving import Receiving
 
-EXTENSION = "tusd_py"  # the key in scope["extensions"]
 UVICORN = ((0, 50), (0, 55))  # from, and below: the versions whose internals are known to fit; tests/test_kernel.py
 LEAST = 64 * 1024  # bytes; a smaller body comes with its headers or right behind, and is not worth a pipe
 FIRST_REQUEST_S = 1.0  # from a connection to its first request, at the end of the server; a proxy takes milliseconds
@@ -29,14 +29,14 @@ LOOK_S = 5.0  # how often fewer bytes than the low-water mark are looked for, un
 
 log = logging.getLogger("tusd_py")
 
-version = tuple(int(part) for part in uvicorn.__version__.split(".")[:2])
+version = tuple(map(int, re.findall(r"\d+", uvicorn.__version__)[:2]))
 FITS = CAN_SPLICE and UVICORN[0] <= version < UVICORN[1]
 if not FITS:
-    log.warning("bodies go through Python: splice needs Linux and uvicorn from %s, below %s", *UVICORN)
+    log.warning("bodies go through Python: splice needs Linux and uvicorn from %d.%d, below %d.%d", *sum(UVICORN, ()))
 
 
 class Connection:
-    """What a request may do with its connection beyond ASGI; scope["extensions"]["tusd_py"]."""
+    """body.Carrier: what a request may do with its connection beyond ASGI."""
 
     def __init__(self, protocol: "KernelProtocol", length: int) -> None:
         self.length = length  # bytes of the body
@@ -110,7 +110,7 @@ class KernelProtocol(Http1Protocol):
         length = content_length(self.headers)
         if FITS and length and self.scheme == "http":  # over TLS the socket has other bytes
             self.connection = Connection(self, length)
-            self.scope["extensions"][EXTENSION] = self.connection  # type: ignore[assignment]  # ASGI: any value
+            offer(self.scope["extensions"], self.connection)
             if length >= LEAST:
                 self.flow.pause_reading()  # ASGI's receive() resumes it, if the application goes that way
 
