@@ -9,7 +9,7 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from ...protocol.refusals import Unavailable
-from .connections import TIMEOUT_S, Connections
+from .connections import TIMEOUT_S, Connections, fits
 from .scripts import scripts
 from .servers import Client, retry
 
@@ -31,8 +31,10 @@ class Calls:
         """wait_replicas must have what a script wrote before its answer counts, where it asks for that."""
         self.scripts = scripts()
         self._client = client
+        self._lines: Connections | None = None
         # A Cluster's client has to find the right node for every command; the others need a connection.
-        self._lines = None if isinstance(client, RedisCluster) else Connections(client.connection_pool, retry())
+        if not isinstance(client, RedisCluster) and fits():
+            self._lines = Connections(client.connection_pool, retry())
         self._wait_replicas = wait_replicas
         self._free = asyncio.Semaphore(CONNECTIONS)
 
