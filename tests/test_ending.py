@@ -1,9 +1,11 @@
 """The end of a server: in bounded time whatever hangs, with exit status 0, without its socket's file or its workers."""
 
+import os
 import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,9 +13,15 @@ import pytest
 
 from tests.support import tus
 from tests.support.processes import eventually, running_redis, running_server, start_server
-from tests.test_stuck_disk import SOURCE, Disk, disk, is_in_a_write, patch
+from tests.support.stuck_disk import Disk, is_in_a_write, patch, stuck_disk
 
-__all__ = ["disk"]  # a fixture
+SOURCE = os.urandom(2 * 1024 * 1024)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    with stuck_disk(tmp_path / "disk") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

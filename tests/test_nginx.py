@@ -2,11 +2,7 @@
 
 import hashlib
 import os
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,30 +10,10 @@ import pytest
 
 import examples
 from tests.support import tus
-from tests.support.processes import Server, end, eventually, free_port, running_server
+from tests.support.nginx import running_nginx, temporary_paths
+from tests.support.processes import Server, eventually, free_port, running_server
 
 MIB = 1024 * 1024
-
-
-def temporary_paths(folder: Path) -> str:
-    """Return the directives that keep nginx's temporary files in a folder."""
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    return "".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)
-
-
-@contextmanager
-def running_nginx(folder: Path, text: str, url: str) -> Iterator[str]:
-    """An nginx with this configuration for the length of the block, begun when it answers at url."""
-    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    assert nginx, "these tests need nginx: apt-get install nginx-light"
-    config = folder / f"nginx-{time.monotonic_ns()}.conf"
-    config.write_text(f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n{text}")
-    process = subprocess.Popen([nginx, "-c", str(config), "-p", str(folder)], stderr=subprocess.DEVNULL)
-    try:
-        eventually(lambda: answers(url), what="nginx answers")
-        yield url
-    finally:
-        end(process)
 
 
 @pytest.fixture
@@ -53,13 +29,6 @@ def front(tmp_path: Path, redis_url: str) -> Iterator[tuple[str, Server, Server]
             text = text.replace(name, server.url.removeprefix("http://").partition("/")[0])
         with running_nginx(tmp_path, text, root + "/files/"):
             yield root, a, b
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.options(url).status_code == 204
-    except httpx.HTTPError:
-        return False
 
 
 def test_any_replica_takes_any_piece_behind_nginx(front: tuple[str, Server, Server], tmp_path: Path) -> None:

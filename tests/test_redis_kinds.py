@@ -1,7 +1,6 @@
 """Redis as it is run in production, and as it breaks there: real servers and nodes, and a proxy that breaks."""
 
 import base64
-import hashlib
 import json
 import os
 import signal
@@ -19,22 +18,16 @@ import pytest
 import redis
 import trustme
 
-from tests.conftest import VALKEY
 from tests.support import tus
-from tests.support.processes import Redis, Server, eventually, running_redis, running_server
+from tests.support.content import sha256, stored
+from tests.support.processes import Redis, Server, eventually, running_redis, running_server, valkey_binary
 from tests.support.proxy import Mode, Proxy, running_proxy
 from tests.support.receiver import receiving
 from tests.support.redis_kinds import cluster_url, running_sentinels
-from tests.test_replicas import stored
 
 MIB = 1024 * 1024
 SECRET = ("--webhook-secret", "whsec_" + base64.b64encode(b"k" * 32).decode())
 LEASE = ("--lease-ttl", "2")
-
-
-def sha256_of(source: bytes) -> str:
-    """Return the digest as stored() gives it."""
-    return hashlib.sha256(source).hexdigest()
 
 
 def status_of(server: Server, path: str) -> int:
@@ -81,10 +74,10 @@ def test_a_failover_of_sentinels_costs_waiting_and_nothing_else(tmp_path: Path) 
 
             assert [f"post-finish-{tus.upload_id(url)}"] == [headers["webhook-id"] for headers, _ in receiver.received]
             assert "Traceback" not in server.log.read_text()
-    assert sha256_of(source) == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
-@pytest.mark.parametrize("binary", [None, VALKEY], ids=["redis", "valkey"])
+@pytest.mark.parametrize("binary", [None, valkey_binary()], ids=["redis", "valkey"])
 def test_a_completion_waits_for_the_replicas_it_was_told_to(tmp_path: Path, binary: Path | None) -> None:
     """--redis-wait-replicas 1: without the replica the last PATCH is 503, with it again the upload is finished once.
 
@@ -145,7 +138,7 @@ def test_a_cluster_serves_two_replicas_and_outlives_a_master(cluster: list[Redis
 
         assert 3 == len(used)
         assert len(urls) == len({headers["webhook-id"] for headers, _ in receiver.received})
-        assert {sha256_of(source)} == {stored(tmp_path, url) for url in urls}
+        assert {sha256(source)} == {stored(tmp_path, url) for url in urls}
         assert "Traceback" not in a.log.read_text() + b.log.read_text()
 
 
@@ -255,7 +248,7 @@ def test_a_network_that_is_gone_costs_waiting_and_nothing_else(mode: Mode, tmp_p
 
         assert 200 == status_of(server, "/readyz")
         assert "Traceback" not in server.log.read_text()
-    assert sha256_of(source) == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_a_slow_network_is_only_slow(tmp_path: Path, redis_url: str) -> None:
@@ -267,7 +260,7 @@ def test_a_slow_network_is_only_slow(tmp_path: Path, redis_url: str) -> None:
         assert 204 == tus.patch(url, 0, source[:MIB]).status_code
         assert MIB == tus.offset_of(url)
         assert 204 == tus.patch(url, MIB, source[MIB:]).status_code
-    assert sha256_of(source) == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_a_wiped_redis_is_made_again_from_the_volume(tmp_path: Path, redis_url: str) -> None:
@@ -292,7 +285,7 @@ def test_a_wiped_redis_is_made_again_from_the_volume(tmp_path: Path, redis_url: 
         assert MIB == tus.offset_of(url)
 
         resumed(url, source)
-    assert sha256_of(source) == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_a_lost_answer_to_the_last_commit_is_one_completion(tmp_path: Path, redis_url: str) -> None:

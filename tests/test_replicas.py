@@ -1,6 +1,5 @@
 """Two real processes, one real Redis, one folder: any replica takes any piece, whatever becomes of the other."""
 
-import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import tus
+from tests.support.content import sha256, stored
 from tests.support.processes import Server, eventually, running_redis, running_server, start_server
 
 MIB = 1024 * 1024
@@ -26,11 +26,6 @@ def replicas(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> 
         yield a, b
 
 
-def stored(folder: Path, url: str) -> str:
-    """Return the SHA-256 of an upload's file."""
-    return hashlib.sha256((folder / "uploads" / tus.upload_id(url)).read_bytes()).hexdigest()
-
-
 def test_any_replica_takes_any_piece(replicas: Replicas, tmp_path: Path) -> None:
     a, b = replicas
     source = os.urandom(3 * MIB)
@@ -44,7 +39,7 @@ def test_any_replica_takes_any_piece(replicas: Replicas, tmp_path: Path) -> None
     second = tus.patch(url, MIB, source[MIB:])
 
     assert (204, str(3 * MIB)) == (second.status_code, second.headers["Upload-Offset"])
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_head_makes_a_silent_patch_let_go_and_counts_every_byte(replicas: Replicas, tmp_path: Path) -> None:
@@ -65,7 +60,7 @@ def test_head_makes_a_silent_patch_let_go_and_counts_every_byte(replicas: Replic
         assert (204, str(MIB + 7), "close") == (status, headers["upload-offset"], headers["connection"])
 
         assert 204 == tus.patch(url, MIB + 7, source[MIB + 7 :]).status_code
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_head_leaves_a_receiving_patch_alone(replicas: Replicas) -> None:
@@ -100,7 +95,7 @@ def test_a_patch_makes_the_holder_yield(replicas: Replicas, tmp_path: Path) -> N
 
         assert 204 == taken.status_code
         assert time.monotonic() - asked_at < 2
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_delete_ends_a_running_patch(replicas: Replicas, tmp_path: Path) -> None:
@@ -132,7 +127,7 @@ def test_a_killed_replica_blocks_its_upload_no_longer_than_its_lease(replicas: R
     assert MIB == offset
     assert time.monotonic() - killed_at < LEASE_TTL_S + 1.5
     assert 204 == tus.patch(url, offset, source[offset:]).status_code
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_a_frozen_holder_that_wakes_changes_nothing(replicas: Replicas, tmp_path: Path) -> None:
@@ -152,7 +147,7 @@ def test_a_frozen_holder_that_wakes_changes_nothing(replicas: Replicas, tmp_path
         taken = eventually(lambda: (r := tus.patch(url, MIB, source[MIB:])).status_code == 204 and r)
 
         assert str(2 * MIB) == taken.headers["Upload-Offset"]
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_a_client_that_goes_away_keeps_every_byte(replicas: Replicas) -> None:
@@ -196,7 +191,7 @@ def test_redis_stopped_in_mid_upload_costs_nothing(tmp_path: Path) -> None:
             assert MIB <= offset <= 2 * MIB
             assert 204 == tus.patch(tus.on(url, b.url), offset, source[offset:]).status_code
             assert "Traceback" not in a.log.read_text() + b.log.read_text()
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_a_killed_server_resumes_when_it_is_started_again(tmp_path: Path) -> None:
@@ -216,7 +211,7 @@ def test_a_killed_server_resumes_when_it_is_started_again(tmp_path: Path) -> Non
             assert 204 == tus.patch(url, offset, source[offset:]).status_code
         finally:
             again.kill()
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)
 
 
 def test_several_workers_share_one_port(tmp_path: Path) -> None:
@@ -228,4 +223,4 @@ def test_several_workers_share_one_port(tmp_path: Path) -> None:
 
             assert 204 == tus.patch(url, offset, piece).status_code
         assert MIB == tus.offset_of(url)
-    assert hashlib.sha256(source).hexdigest() == stored(tmp_path, url)
+    assert sha256(source) == stored(tmp_path, url)

@@ -1,7 +1,6 @@
 """A disk that hangs under one upload: the others go on, and it goes on itself when the disk does."""
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,41 +10,17 @@ import httpx
 import pytest
 
 from tests.support import tus
-from tests.support.disk import small_disk
 from tests.support.processes import eventually, running_server
+from tests.support.stuck_disk import Disk, is_in_a_write, patch, stuck_disk
 
 MIB = 1024 * 1024
 SOURCE = os.urandom(2 * MIB)
 
 
-class Disk:
-    """An ext4 file system of its own, which can be made to hang."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._frozen = False
-
-    def freeze(self) -> None:
-        """Let every write wait."""
-        subprocess.run(["fsfreeze", "--freeze", str(self.folder)], check=True)
-        self._frozen = True
-
-    def thaw(self) -> None:
-        """Let them go on, if they wait."""
-        if self._frozen:
-            subprocess.run(["fsfreeze", "--unfreeze", str(self.folder)], check=True)
-            self._frozen = False
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A disk of 32 MiB, thawed at the end whatever happened."""
-    with small_disk(tmp_path / "disk") as folder:
-        disk = Disk(folder)
-        try:
-            yield disk
-        finally:
-            disk.thaw()
+    with stuck_disk(tmp_path / "disk") as disk:
+        yield disk
 
 
 @pytest.mark.parametrize("body", ["carried by the kernel", "through Python", "small"])
@@ -78,18 +53,3 @@ def test_one_stuck_write_stops_nobody_else(disk: Disk, tmp_path: Path, body: str
         assert [204] == [answer.status_code for answer in answers]
         assert source == file.read_bytes()
         assert len(source) == tus.offset_of(stuck)
-
-
-def patch(url: str, content: bytes | Iterator[bytes]) -> httpx.Response:
-    """Send the whole body, and wait for the answer as long as the disk may hang."""
-    return httpx.patch(url, content=content, headers={**tus.BYTES, "Upload-Offset": "0"}, timeout=60)
-
-
-def is_in_a_write(pid: int) -> bool:
-    """Return whether a thread of the process sleeps and cannot be interrupted."""
-    return any(state(thread) == "D" for thread in Path(f"/proc/{pid}/task").iterdir())
-
-
-def state(thread: Path) -> str:
-    """Return the state of a thread, as R, S or D."""
-    return (thread / "stat").read_text().rpartition(")")[2].split()[0]

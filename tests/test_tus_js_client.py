@@ -1,10 +1,8 @@
 """tus-js-client on Node uploads to a real server, through kills on either side."""
 
 import base64
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,33 +14,15 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.support.content import sha256, stored
+from tests.support.node import CLIENTS
 from tests.support.processes import Server, end, eventually, running_server
 from tests.support.receiver import receiving
 from tests.support.tus import head, offset_of, patch, upload_id
 
-CLIENTS = Path(__file__).parent / "clients"
 MIB = 1024 * 1024
 SHORT_LEASE = ("--lease-ttl", "2")  # seconds that a killed server's upload stays locked
 SECRET = ("--webhook-secret", "whsec_" + base64.b64encode(b"k" * 32).decode())
-
-
-def program(name: str) -> str:
-    """Return where a program is. Fails with a sentence when it is missing."""
-    path = shutil.which(name)
-    assert path, f"{name} is not on PATH: these tests need Node 18 or newer, with npm"
-    return path
-
-
-@pytest.fixture(scope="session")
-def node() -> str:
-    """The node program, with tus-js-client installed as package-lock.json says."""
-    installed = CLIENTS / "node_modules" / ".package-lock.json"
-    wanted = CLIENTS / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
-        command = [program("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(command, cwd=CLIENTS, capture_output=True, text=True, timeout=100)
-        assert done.returncode == 0, f"npm ci failed in {CLIENTS}: {done.stderr}"
-    return program("node")
 
 
 @dataclass
@@ -105,16 +85,6 @@ def make_file(folder: Path, length: int) -> Path:
     file = folder / "lecture.bin"
     file.write_bytes(os.urandom(length))
     return file
-
-
-def sha256(content: bytes) -> str:
-    """Return the digest that says whether two contents are the same; short where the contents are long."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def stored(folder: Path, url: str) -> str:
-    """Return the SHA-256 of the upload's bytes on the server's disk."""
-    return sha256((folder / "uploads" / upload_id(url)).read_bytes())
 
 
 def downloaded(url: str) -> str:

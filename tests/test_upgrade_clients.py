@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support import tus
+from tests.support.nginx import running_nginx, temporary_paths
 from tests.support.processes import free_port, running_server
-from tests.test_nginx import running_nginx, temporary_paths
 
 KIB = 1024
 UPLOADS = int(os.environ.get("TUSD_PY_UPGRADE_UPLOADS", "20"))  # of each client; 500 is a long run

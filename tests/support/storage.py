@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from tusd_py.protocol.fileinfo import build_sidecar
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.file import FileStorage
 
+Open = Callable[..., FileStorage]  # the fixture that opens one like a replica of its own
 ID = "a" * 32
 UPLOAD = Upload(id=ID, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1.5)
 
