@@ -32,6 +32,16 @@ def pytest_report_header() -> list[str]:
     return [f"redis: {version}" for version in versions]
 
 
+@pytest.fixture(autouse=True)
+def checkout_stays_clean() -> Iterator[None]:
+    """Fail a test that makes the default upload folder: a server that it started had no --upload-dir."""
+    folder = Path(__file__).parent.parent / "uploads"
+    was_there = folder.exists()  # of a server that was tried out here
+    yield
+
+    assert was_there or not folder.exists(), f"the test made {folder}; give its server an --upload-dir"
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"

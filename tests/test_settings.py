@@ -68,8 +68,8 @@ def run(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
         ("--nonsense", "1", "No such option"),
     ],
 )
-def test_a_wrong_flag_is_one_line_and_status_2(flag: str, value: str, says: str) -> None:
-    ended = run("serve", "--port", "0", flag, value)
+def test_a_wrong_flag_is_one_line_and_status_2(flag: str, value: str, says: str, tmp_path: Path) -> None:
+    ended = run("serve", "--port", "0", "--upload-dir", str(tmp_path), flag, value)
 
     assert (2, 1) == (ended.returncode, len(ended.stderr.splitlines())), ended.stderr
     assert says in ended.stderr
