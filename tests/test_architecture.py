@@ -52,7 +52,7 @@ OURS: dict[str, set[str]] = {
     "storage.posix": {"protocol", "storage.folder"},
     "storage.files": {"protocol", "storage.folder", "storage.room", "storage.sidecar", "threads"},
     "storage.copy": {"ports", "protocol", "storage.files", "storage.posix", "storage.sidecar"},
-    "storage.writer": {"protocol", "storage.files", "storage.posix"},
+    "storage.writer": {"protocol", "storage.files", "storage.posix", "threads"},
     "storage.file": {
         "ports",
         "protocol",
@@ -63,6 +63,7 @@ OURS: dict[str, set[str]] = {
         "storage.room",
         "storage.sidecar",
         "storage.writer",
+        "threads",
     },
     "delivery": {"ports", "protocol"},
     "metrics": set(),

@@ -21,13 +21,14 @@ from ..protocol.fields import is_upload_id
 from ..protocol.fileinfo import Sidecar, parse_sidecar
 from ..protocol.refusals import VolumeAway
 from ..protocol.upload import Upload
+from ..threads import settled
 from .copy import copy_all
 from .files import Files
 from .folder import SIDECAR, has_uploads, list_folder
 from .posix import gone, remove
 from .room import give_back_reserve, keep_reserve
 from .sidecar import LARGEST, open_to_read
-from .writer import FileWriter, settled
+from .writer import FileWriter
 
 # The volume is in trouble, or this process is; every other error is about one entry of the folder.
 _TROUBLE = (

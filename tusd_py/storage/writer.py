@@ -7,12 +7,12 @@ its successor wrote.
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
 from ..protocol.refusals import StorageFull
 from ..protocol.upload import Upload
+from ..threads import completed, settled
 from .files import Files, refusal_for
 from .posix import make_safe, open_file, size_of, write_at
 
@@ -225,10 +225,7 @@ class FileWriter:
         self._under_way.add(running)
         running.add_done_callback(self._under_way.discard)
         try:
-            return await asyncio.shield(running)
-        except asyncio.CancelledError:
-            await settled(running)  # descriptors that the call uses may be closed once we are gone
-            raise
+            return await completed(running)  # when this has ended, the descriptors that the call uses may be closed
         except StorageFull:
             self._is_full = True
             raise
@@ -238,10 +235,3 @@ def behind(pieces: list[bytes], count: int) -> list[bytes]:
     """Return what is left of the pieces behind that many bytes."""
     rest = b"".join(pieces)[count:] if sum(map(len, pieces)) > count else b""
     return [rest] if rest else []
-
-
-async def settled(running: "asyncio.Future[Any]") -> None:
-    """Return when running is done, however often we are cancelled meanwhile."""
-    while not running.done():
-        with suppress(asyncio.CancelledError):
-            await asyncio.wait([running])
