@@ -258,10 +258,11 @@ class Writer(Sink, Protocol):
     async def flush(self) -> int:
         """Return the offset below which every byte survives a crash, in bytes; the sidecar tells it too."""
 
-    async def finish(self) -> None:
-        """flush(), and cut off what lies behind the last byte of a complete upload; then let the file go.
+    async def finish(self) -> int:
+        """flush(), cut off what is behind the last byte of a complete upload, and let the upload's bytes go.
 
-        Raises StorageFull; when it is called again then, it does the same for the bytes that found room.
+        Returns the offset below which every byte survives a crash, in bytes. Raises StorageFull; when it is called
+        again then, it does the same for the bytes that found room.
         """
 
     async def close(self) -> None:

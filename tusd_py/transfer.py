@@ -106,15 +106,15 @@ class Transfer:
         full: StorageFull | None = None
         # The file is let go before the lease: whoever gets the lease must find the file free.
         try:
-            await self._writer.finish()
+            offset = await self._writer.finish()
         except StorageFull as exc:  # of the last bytes, which are written only here
             if self._checksum:
                 raise
             full = exc
-            await self._writer.finish()
+            offset = await self._writer.finish()
         # "The new offset MUST be the sum of the offset before the `PATCH` request and the number of bytes received and
         # processed or stored during the current `PATCH` request." (Core, PATCH)
-        upload, event = finish(self._upload.at(self._writer.offset, expires_at=self._expires_at()))
+        upload, event = finish(self._upload.at(offset, expires_at=self._expires_at()))
         await self._lease.commit(upload, event=event, release=True)
         if full:
             raise full

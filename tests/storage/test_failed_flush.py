@@ -54,8 +54,8 @@ async def test_only_what_an_earlier_flush_made_safe_counts(thin_disk: Path, open
             await writer.flush()
         with pytest.raises(StorageFull):
             await writer.write([b"0"])
-    await writer.finish()
+    safe = await writer.finish()
     await writer.close()
 
-    assert MIB == writer.offset == (await storage.read(ID)).upload.offset
+    assert MIB == safe == writer.offset == (await storage.read(ID)).upload.offset
     assert source[:MIB] == storage.path(ID).read_bytes()[:MIB]

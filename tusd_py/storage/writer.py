@@ -85,20 +85,21 @@ class FileWriter:
             await self._behind_held(lambda fd: self._make_safe(fd, upload, cut=False))
         return upload.offset
 
-    async def finish(self) -> None:
+    async def finish(self) -> int:
         self._guard()
         upload = self._upload.at(self.offset, expires_at=None)
-        if self._lost:  # whatever was flushed before that is safe
+        if self._lost:  # what was flushed before is safe
             await self._call(self._let_go)
-            return
+            return self._safe
         if self._fd is None and not self._held and not upload.is_complete:
-            return
+            return upload.offset
 
         def last(fd: int) -> None:
             self._make_safe(fd, upload, cut=upload.is_complete)
             self._let_go()
 
         await self._behind_held(last)
+        return upload.offset
 
     async def close(self) -> None:
         # A descriptor that is closed under a running write would be reused, and the bytes land in another upload.
