@@ -1,4 +1,4 @@
-"""`python -m tests.chaos [--seed N] [--seconds S] [--clients N]`: exit status 1 when anything was wrong."""
+"""Runs the chaos test with a plan made from a seed; the exit status is 1 if there were violations."""
 
 import argparse
 import secrets
@@ -8,50 +8,50 @@ import threading
 import time
 from pathlib import Path
 
-from tests.chaos.adversary import client_of
-from tests.chaos.faults import Faults
+from tests.chaos.conflicting import client_of
+from tests.chaos.deployment import Deployment
+from tests.chaos.faults import FaultSchedule
 from tests.chaos.figures import Figures
+from tests.chaos.final_checks import check_all
+from tests.chaos.harness import Harness
 from tests.chaos.plan import Plan
 from tests.chaos.seeds import make_plan
-from tests.chaos.stage import Stage
-from tests.chaos.theatre import Theatre
-from tests.chaos.verdict import judge
 
-MENDED_S = 180.0  # for the clients to finish once nothing breaks any more
+FINISH_S = 180.0  # for the clients to finish after the last fault
 
 
 def run(plan: Plan, folder: Path, *, verbose: bool) -> Figures:
-    """Carry the plan out in an empty folder and return what was seen; figures.violations is empty when all is well."""
+    """Carry out the plan in an empty folder and return its figures; figures.violations is empty if nothing is wrong."""
     figures = Figures(verbose)
-    stage = Stage(folder, plan.length, clocks=plan.clocks)
-    theatre = Theatre(stage, figures)
+    deployment = Deployment(folder, plan.length, clocks=plan.clocks)
+    harness = Harness(deployment, figures)
     try:
-        stage.open()
+        deployment.open()
         threads = [
-            threading.Thread(target=client_of(uploads)(theatre, uploads, plan.seed * 1000 + n).run, name=f"client {n}")
+            threading.Thread(target=client_of(uploads)(harness, uploads, plan.seed * 1000 + n).run, name=f"client {n}")
             for n, uploads in enumerate(plan.clients)
         ]
-        faults = Faults(plan, stage, figures, theatre.ending)
+        faults = FaultSchedule(plan, deployment, figures, harness.ending)
         faults.start()
         for thread in threads:
             thread.start()
-        faults.join(plan.seconds + MENDED_S)
-        figures.say("nothing breaks any more")
-        give_up_at = time.monotonic() + MENDED_S
+        faults.join(plan.seconds + FINISH_S)
+        figures.log("the last fault is over")
+        give_up_at = time.monotonic() + FINISH_S
         for thread in threads:
             thread.join(max(0.0, give_up_at - time.monotonic()))
         busy = [thread.name for thread in threads if thread.is_alive()]
-        figures.say(f"all clients are done but {busy}" if busy else "all clients are done")
-        theatre.ending.set()
+        figures.log(f"still busy: {busy}" if busy else "all clients are done")
+        harness.ending.set()
         for thread in threads:
-            thread.join(MENDED_S)
-        judge(theatre)
+            thread.join(FINISH_S)
+        check_all(harness)
         ended = figures.counts["uploads finished"] + figures.counts["uploads terminated"]
         if figures.counts["uploads begun"] != ended:
-            figures.violated(f"{figures.counts['uploads begun']} uploads were begun, {ended} came to their end")
+            figures.add_violation(f"{figures.counts['uploads begun']} uploads were begun, {ended} ended")
     finally:
-        theatre.ending.set()
-        stage.close()
+        harness.ending.set()
+        deployment.close()
     return figures
 
 
@@ -65,22 +65,24 @@ def report(plan: Plan, figures: Figures) -> str:
     others = sorted(name for name in counts if name not in first and not name.startswith("bytes "))
     lines += [f"{counts[name]:8}  {name}" for name in (*first, *others)]
     again = max(0, counts["bytes sent"] - counts["bytes kept"])
-    lines += [f"{counts['bytes sent'] / 2**20:8.0f}  MiB sent", f"{again / 2**20:8.0f}  MiB of them in vain or twice"]
+    lines += [f"{counts['bytes sent'] / 2**20:8.0f}  MiB sent", f"{again / 2**20:8.0f}  MiB of them not kept"]
     lines += ["", "answers"]
     lines += [f"{number:8}  {method} {status}" for (method, status), number in sorted(figures.statuses.items())]
-    lines += ["", "the longest wait for an answer, lease included"]
+    lines += ["", "longest wait for an answer, including the wait for a lease"]
     lines += [f"{max(waits):6.1f} s  {method}" for method, waits in figures.waits_s.items() if waits]
-    lines += ["", *(f"VIOLATED {what}" for what in figures.violations)]
-    lines += [f"{len(figures.violations)} violations" if figures.violations else "nothing was lost, nothing is wrong"]
+    lines += ["", *(f"VIOLATION {what}" for what in figures.violations)]
+    lines += [f"{len(figures.violations)} violations" if figures.violations else "no violations"]
     return "\n".join(lines)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--seed", type=int, help="the plan of an earlier run; default: a new one, which is printed")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long things break; default: %(default)s")
+    parser.add_argument(
+        "--seed", type=int, help="repeats the plan of an earlier run; default: a random one, which is printed"
+    )
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long faults happen; default: %(default)s")
     parser.add_argument("--clients", type=int, default=24, help="default: %(default)s")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="a new folder for logs and files; kept")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="a new folder for logs and files, which is kept")
     given = parser.parse_args()
     if given.keep:
         given.keep.mkdir(parents=True)

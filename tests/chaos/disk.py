@@ -1,4 +1,4 @@
-"""The upload folder: on a small disk of its own that can be filled and unmounted, where we may mount one."""
+"""The upload folder, on a small disk that can be filled and unmounted if the test may mount one."""
 
 import os
 import shutil
@@ -7,13 +7,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-TWO_LOOKS_S = 0.5  # apart: a server that starts tries whether it can write, and removes what it made
+RECHECK_S = 0.5  # a server that starts creates a file to see if it can write, and removes it at once
 
 
 class Disk:
-    """A disk in memory, mounted on the folder; without the right to mount, the folder is moved instead.
+    """A tmpfs mounted on the folder. Without the right to mount, the folder is moved away instead.
 
-    content is the folder for whoever has to see it always, mounted or not.
+    content is a path to the files that works also while the volume is unmounted.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -36,7 +36,7 @@ class Disk:
             self.content = Path(f"/proc/self/fd/{self._descriptor}")
 
     def fill(self, room: int = 0) -> None:
-        """Take all the room there is but so many bytes, and what is freed meanwhile."""
+        """Use up the free space but for room bytes, including space that is freed while this runs."""
         with (self.content / ".filler").open("wb") as file, suppress(OSError):
             for _ in range(100):
                 found = os.statvfs(self.content)
@@ -46,11 +46,11 @@ class Disk:
                 os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, max(free, 1))
 
     def free(self) -> None:
-        """Give the room back."""
+        """Free the space that fill() has used up."""
         (self.content / ".filler").unlink(missing_ok=True)
 
-    def take_away(self, *, leave_a_folder: bool) -> None:
-        """Unmount the volume under those who use it; what is seen instead is an empty folder, or nothing."""
+    def unmount(self, *, leave_a_folder: bool) -> None:
+        """Unmount the volume while it is in use. An empty folder, or none, takes its place."""
         if self.is_mounted:
             subprocess.run(["umount", "-l", str(self.folder)], check=True, timeout=30)
             if not leave_a_folder:
@@ -60,12 +60,12 @@ class Disk:
             if leave_a_folder:
                 self.folder.mkdir()
 
-    def bring_back(self) -> list[str]:
-        """Mount the same volume again, and return the names of what was written into the place meanwhile."""
-        written = self._in_place()
+    def remount(self) -> list[str]:
+        """Mount the same volume again, and return the names of the files that were written in its place."""
+        written = self._names_in_place()
         if written:
-            time.sleep(TWO_LOOKS_S)
-            written &= self._in_place()
+            time.sleep(RECHECK_S)
+            written &= self._names_in_place()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self.is_mounted:
             self.folder.mkdir(exist_ok=True)
@@ -74,8 +74,8 @@ class Disk:
             self._aside.rename(self.folder)
         return sorted(written)
 
-    def _in_place(self) -> set[str]:
-        """Return the names of what is in the place of the volume."""
+    def _names_in_place(self) -> set[str]:
+        """Return the names of the files in the place of the volume."""
         with suppress(FileNotFoundError):
             return {path.name for path in self.folder.iterdir()}
         return set()
@@ -83,7 +83,7 @@ class Disk:
     def close(self) -> None:
         if self.is_mounted:
             for mounted in (self.folder, self._aside):
-                # At once where nothing is open on it, which is so when all that we started has ended.
+                # A plain unmount works if no file on it is open, which is so once all processes have ended.
                 run_quietly("umount", str(mounted)) or run_quietly("umount", "-l", str(mounted))
         else:
             os.close(self._descriptor)

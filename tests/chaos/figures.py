@@ -1,4 +1,4 @@
-"""What was counted and what was seen to be wrong, by all threads of a run."""
+"""The counts and the violations of a run, from all its threads."""
 
 import threading
 import time
@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class Figures:
-    """What was counted, by all threads."""
+    """Counts and violations; every method can be called from any thread."""
 
     def __init__(self, verbose: bool) -> None:
         self.faults: Counter[str] = Counter()
@@ -18,13 +18,13 @@ class Figures:
         self._verbose = verbose
         self._begun_at = time.monotonic()
 
-    def happened(self, kind: str, what: str) -> None:
+    def count_fault(self, kind: str, what: str) -> None:
         """Count a fault."""
         with self._lock:
             self.faults[kind] += 1
-        self.say(what)
+        self.log(what)
 
-    def answered(self, method: str, status: str, waited_s: float) -> None:
+    def count_answer(self, method: str, status: str, waited_s: float) -> None:
         """Count an answer, or the lack of one."""
         with self._lock:
             self.statuses[method, status] += 1
@@ -34,12 +34,13 @@ class Figures:
         with self._lock:
             self.counts[what] += how_many
 
-    def violated(self, what: str) -> None:
-        """Note that something is not as it has to be."""
+    def add_violation(self, what: str) -> None:
+        """Record that something is wrong."""
         with self._lock:
             self.violations.append(f"at {time.monotonic() - self._begun_at:.1f} s: {what}")
-        self.say(f"VIOLATED: {what}")
+        self.log(f"VIOLATION: {what}")
 
-    def say(self, what: str) -> None:
+    def log(self, what: str) -> None:
+        """Print a line with the time since the beginning, if verbose."""
         if self._verbose:
             print(f"{time.monotonic() - self._begun_at:7.1f} s  {what}", flush=True)

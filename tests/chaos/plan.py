@@ -1,4 +1,4 @@
-"""What a plan is made of: what is uploaded in which manner, and what breaks when."""
+"""The values of a plan: which files are uploaded and how, and what breaks when."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,11 +16,11 @@ class Manner(StrEnum):
     WITH_CREATION = "creation with the first bytes"
     TERMINATE = "terminated half way"
     PARALLEL = "as partial uploads"
-    ADVERSARY = "resumed with other bytes"
+    CONFLICTING = "resumed with other bytes"
 
 
 class How(StrEnum):
-    """How a client leaves its own connection."""
+    """How a client cuts its own connection."""
 
     FIN = "cut with FIN"
     RST = "cut with RST"
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
     REPLICA_KILL = "replica killed"
     REPLICA_FREEZE = "replica frozen"
-    REPLICA_RESTART = "replica restarted in order"
+    REPLICA_RESTART = "replica restarted with SIGTERM"
     REPLICA_POINT = "replica killed at a point"
     REDIS_KILL = "Redis killed"
     REDIS_FREEZE = "Redis frozen"
@@ -48,7 +48,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Cut:
-    """The client leaves its connection once this many bytes have been sent, counted from the beginning of the file."""
+    """The client cuts its connection once it has sent the file up to this offset."""
 
     at: int
     how: How
@@ -56,14 +56,14 @@ class Cut:
 
 @dataclass(frozen=True)
 class Round:
-    """One lie of an adversary: its holder is frozen over old bytes, and it resumes with new ones."""
+    """One conflict: a client freezes the replica that receives its bytes, and resumes with other bytes elsewhere."""
 
     replica: int
-    send: int  # bytes that the holder may read
-    push: int  # bytes that come in a rush, so that the holder is frozen over a write
-    rush_s: float  # from the beginning of the rush to the freeze
+    send: int  # bytes that the replica may read
+    push: int  # bytes sent at full speed after them, so that the freeze falls into a write
+    rush_s: float  # from the first of these bytes to the freeze
     frozen_s: float
-    wait_s: float  # before the first try to go on: the holder may be back by then, or not
+    wait_s: float  # before the first try to resume: the replica may still be frozen or not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,38 +72,38 @@ class PlannedUpload:
 
     seed: int
     length: int  # bytes
-    piece: int  # bytes a PATCH
-    rate: float  # bytes a second
+    piece: int  # bytes in a PATCH
+    rate: float  # bytes per second
     manner: Manner
-    chunked: bool = False  # every body comes in chunked coding, as tus-java-client sends it
+    chunked: bool = False  # every body has chunked coding, as from tus-java-client
     upgrade: bool = False  # every request with a body asks for HTTP/2, as curl --http2 and Java's HttpClient do
     cuts: tuple[Cut, ...] = ()
     rounds: tuple[Round, ...] = ()
     terminate_at: int = 0  # bytes sent
-    parts: tuple["PlannedUpload", ...] = ()  # partial uploads that make this one, in order
+    parts: tuple["PlannedUpload", ...] = ()  # partial uploads to concatenate, in order
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that breaks, and is whole again after for_s."""
+    """One fault, which is repaired after for_s."""
 
     at_s: float  # since the beginning
     kind: Kind
     for_s: float
-    point: str = ""  # of points.py, for a replica that is killed at one
+    point: str = ""  # the name in points.py, for Kind.REPLICA_POINT
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All of it."""
+    """A whole run."""
 
     seed: int
     seconds: float
     clients: tuple[tuple[PlannedUpload, ...], ...]
-    faults: dict[str, tuple[Fault, ...]]  # by what they happen to; those of one never overlap
-    clocks: tuple[float, ...]  # how far the clock of each replica is off, in seconds
+    faults: dict[str, tuple[Fault, ...]]  # by the part that breaks; the faults of one part never overlap
+    clocks: tuple[float, ...]  # for each replica: how far its clock is ahead, in seconds
 
     @property
     def length(self) -> int:
-        """Return the bytes of all files, and of the parts that some are made of."""
+        """Return the bytes of all files, and of the parts of concatenated ones."""
         return sum(upload.length * (2 if upload.parts else 1) for uploads in self.clients for upload in uploads)

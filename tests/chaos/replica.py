@@ -1,6 +1,6 @@
 """`python -m tests.chaos.replica [clock=SECONDS] [trap=FILE ...] serve ...`: tusd-py with a wrong clock and traps.
 
-clock: how far this machine's clock is off, for this process. trap: see points.py.
+clock: how far this process's clock is ahead. trap: see points.py.
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Run the command line behind the arguments that are for us."""
+    """Apply clock= and trap=, then run tusd-py's command line with the other arguments."""
     traps = []
     while "=" in sys.argv[1] and not sys.argv[1].startswith("-"):
         name, _, value = sys.argv.pop(1).partition("=")
@@ -19,18 +19,18 @@ def main() -> None:
             set_clock(float(value))
         else:
             sys.exit(f"{name} is neither clock nor trap")
-    from tests.chaos.points import lay  # imports the server, which may keep time.time
+    from tests.chaos.points import install  # after set_clock(): the server's modules may keep a reference to time.time
 
-    lay(traps)
+    install(traps)
     from tusd_py.cli import main
 
     main()
 
 
 def set_clock(step_s: float) -> None:
-    """Put the wall clock of this process that far ahead."""
-    right = time.time
-    time.time = lambda: right() + step_s
+    """Set the wall clock of this process ahead."""
+    real = time.time
+    time.time = lambda: real() + step_s
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The plan that a seed makes. Pure: the same seed, the same plan. Only what meets what is left to the machine."""
+"""Makes a plan from a seed. The same seed always makes the same plan; the exact timing depends on the machine."""
 
 import random
 from collections.abc import Iterator
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from tests.chaos.plan import LEASE_TTL_S, MIB, REPLICAS, Cut, Fault, How, Kind, Manner, Plan, PlannedUpload, Round
 from tests.chaos.points import POINTS
 
-MAX_BYTES = 1536 * MIB  # of all uploads at RATE, a third of what a plan has: it lies in memory
-RATE = 1.0 * MIB  # bytes a second of one client; slow enough that a fault finds most of them in the middle
-BUSY = 0.75  # of the time of the faults is what the uploads would take without them
-ADVERSARIES = 6  # one in so many clients
+MAX_BYTES = 1536 * MIB  # limits the rate: a plan has up to three times as many bytes, and the disk is in memory
+RATE = 1.0 * MIB  # bytes per second of one client; slow enough that most faults fall into the middle of an upload
+BUSY = 0.75  # the time that a client's uploads take without faults, as a share of the time of the faults
+CONFLICTING = 6  # one client in this many sends conflicting bytes
 DAY_S = 24 * 3600.0
-WRONG_CLOCK_S = 8 * DAY_S  # more than an upload is kept
+WRONG_CLOCK_S = 8 * DAY_S  # longer than an upload is kept
 
 OF_REPLICA = (Kind.REPLICA_KILL, Kind.REPLICA_FREEZE, Kind.REPLICA_RESTART, Kind.REPLICA_POINT)
 OF_REDIS = (Kind.REDIS_KILL, Kind.REDIS_FREEZE, Kind.REDIS_OLDER, Kind.CLOCK_SET_BACK, Kind.REDIS_EMPTY)
@@ -22,12 +22,12 @@ HONEST = (Manner.PLAIN, Manner.CHECKSUM, Manner.WITH_CREATION, Manner.TERMINATE,
 def make_plan(seed: int, seconds: float, clients: int) -> Plan:
     """Return the plan of a seed."""
     rate = min(RATE, MAX_BYTES / (clients * seconds * BUSY))
-    adversaries = max(1, clients // ADVERSARIES)
+    conflicting = max(1, clients // CONFLICTING)
     return Plan(
         seed,
         seconds,
         tuple(
-            tuple(adversary(seed, n, seconds) if n < adversaries else client(seed, n, seconds, rate))
+            tuple(conflicting_client(seed, n, seconds) if n < conflicting else client(seed, n, seconds, rate))
             for n in range(clients)
         ),
         {
@@ -42,14 +42,14 @@ def make_plan(seed: int, seconds: float, clients: int) -> Plan:
 
 
 def faults_of_replica(seed: int, n: int, seconds: float) -> Iterator[Fault]:
-    """Yield what happens to one replica: a freeze is longer than a lease."""
+    """Yield the faults of one replica. A freeze lasts longer than a lease."""
     return faults(seed, f"replica {n}", seconds, OF_REPLICA, 7.0, (LEASE_TTL_S + 0.5, LEASE_TTL_S + 3.0))
 
 
 def faults(
     seed: int, target: str, seconds: float, kinds: tuple[Kind, ...], every_s: float, lasting: tuple[float, float]
 ) -> Iterator[Fault]:
-    """Yield the faults of one target, about one in every_s; of several kinds each has its turn."""
+    """Yield the faults of one target, about one in every_s seconds, with the kinds in rotation."""
     chance = random.Random(f"{seed} {target}")
     at_s = chance.uniform(0.2, 0.7) * every_s
     turn = chance.randrange(len(kinds))
@@ -80,15 +80,15 @@ def client(seed: int, n: int, seconds: float, rate: float) -> Iterator[PlannedUp
 
 
 def any_length(chance: random.Random) -> int:
-    """Return the length of a file in bytes: some small ones, some at the limits of a buffer, most of some MiB."""
+    """Return a length in bytes: sometimes small, sometimes at the size of a buffer, mostly some MiB."""
     small = chance.randint(1, 64 * 1024)
-    at_a_limit = max(1, chance.choice((1, 2, 64 * 1024, 128 * 1024, MIB)) + chance.randint(-1, 1))
+    at_buffer_size = max(1, chance.choice((1, 2, 64 * 1024, 128 * 1024, MIB)) + chance.randint(-1, 1))
     large, larger = chance.randint(64 * 1024, MIB), chance.randint(MIB, 8 * MIB)
-    return chance.choices((small, at_a_limit, large, larger), (2, 2, 2, 6))[0]
+    return chance.choices((small, at_buffer_size, large, larger), (2, 2, 2, 6))[0]
 
 
 def one_file(chance: random.Random, manner: Manner, length: int, speed: float) -> PlannedUpload:
-    """Return an upload of an honest client: of every form of body, with cuts of its own connection."""
+    """Return an upload of an honest client, with any form of body and with cuts of its own connection."""
     largest = MIB if manner is Manner.CHECKSUM else 8 * MIB
     return PlannedUpload(
         seed=chance.getrandbits(48),
@@ -106,7 +106,7 @@ def one_file(chance: random.Random, manner: Manner, length: int, speed: float) -
 
 
 def parallel(chance: random.Random, length: int, speed: float) -> PlannedUpload:
-    """Return an upload in two to four parts, as the parallelUploads of tus-js-client makes them."""
+    """Return an upload in two to four parts, as tus-js-client makes with parallelUploads."""
     count = min(length, chance.randint(2, 4))
     ends = [length * (n + 1) // count for n in range(count)]
     lengths = [end - start for start, end in zip([0, *ends], ends, strict=False)]
@@ -116,9 +116,9 @@ def parallel(chance: random.Random, length: int, speed: float) -> PlannedUpload:
     )
 
 
-def adversary(seed: int, n: int, seconds: float) -> Iterator[PlannedUpload]:
-    """Yield the uploads of a client that resumes with other bytes than those it has sent already."""
-    chance = random.Random(f"{seed} adversary {n}")
+def conflicting_client(seed: int, n: int, seconds: float) -> Iterator[PlannedUpload]:
+    """Yield the uploads of a client that sends other bytes when it resumes."""
+    chance = random.Random(f"{seed} adversary {n}")  # the text is part of the seed: a change makes other plans
     busy_s = 0.0
     while busy_s < seconds * BUSY:
         rounds = tuple(
@@ -138,7 +138,7 @@ def adversary(seed: int, n: int, seconds: float) -> Iterator[PlannedUpload]:
             length=length,
             piece=chance.randint(MIB, 8 * MIB),
             rate=4 * MIB,
-            manner=Manner.ADVERSARY,
+            manner=Manner.CONFLICTING,
             rounds=rounds,
         )
         busy_s += length / (4 * MIB) + sum(one.frozen_s + 1 for one in rounds)

@@ -1,14 +1,14 @@
-"""The bytes of files that nobody stores: any range of them is made again from a seed."""
+"""The content of the uploaded files. It is not stored: any range of it is generated from a seed."""
 
 import random
 from functools import lru_cache
 
-BLOCK = 64 * 1024  # bytes; every block differs from every other, so bytes at a wrong place are seen
+BLOCK = 64 * 1024  # bytes; all blocks differ, so that bytes at a wrong place are found
 
 
 @lru_cache(maxsize=256)
 def block(seed: int, variant: int, index: int) -> bytes:
-    """Return one block of a file. A variant is what a client with other bytes at the same place would send."""
+    """Return one block of a file. Each variant of a file has other bytes at the same place."""
     return random.Random((seed << 64) | (variant << 48) | index).randbytes(BLOCK)
 
 
@@ -22,7 +22,7 @@ def span(seed: int, variant: int, start: int, end: int) -> bytes:
 
 
 def first_difference(ours: bytes, theirs: bytes) -> int:
-    """Return the first index at which they differ; the length of the shorter one if that is the beginning."""
+    """Return the first index at which they differ, or the length of the shorter one if they differ only in length."""
     low, high = 0, min(len(ours), len(theirs))
     while low < high:
         middle = (low + high + 1) // 2

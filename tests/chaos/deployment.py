@@ -1,6 +1,6 @@
-"""Everything that a plan breaks: three replicas, nginx, Redis (ledger.py), a receiver, and a disk (disk.py).
+"""All parts that a plan breaks: three replicas, nginx, Redis (ledger.py), a receiver, and a disk (disk.py).
 
-Every part can be broken and mended from any thread; a lock each keeps two faults of one part apart. close() ends all.
+Every part can be broken and repaired from any thread. Replica.busy prevents two faults of one replica at once.
 """
 
 import os
@@ -17,31 +17,31 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import examples
-from tests.chaos.amnesia import Amnesia
 from tests.chaos.disk import Disk
 from tests.chaos.ledger import FragileRedis, recover
+from tests.chaos.losses import Losses
 from tests.chaos.plan import LEASE_TTL_S, MIB, REPLICAS
-from tests.chaos.points import lay_trap, taken
+from tests.chaos.points import set_trap, used_name
 from tests.support.nginx import temporary_paths
 from tests.support.processes import Server, end, eventually, lasting_port, start_server
 
 SECRET = "whsec_" + "bWFueSB0aGluZ3MgYnJlYWsgYXQgb25jZSwgYWdhaW4="
-RESTART_S = 60.0  # a replica is started again and again, as by a supervisor: it refuses to start on a missing volume
-EXIT_S = 30.0  # after SIGTERM; a replica's own limit is --shutdown-timeout, and two cores have other things to do
-ROOM = 64 * MIB  # of the small disk, beyond all uploads
+RESTART_S = 60.0  # to retry a start, as a supervisor does: a replica refuses to start while the volume is missing
+EXIT_S = 30.0  # after SIGTERM; longer than --shutdown-timeout because the machine is busy
+ROOM = 64 * MIB  # on the small disk, in addition to all uploads
 
-COMMON_TRAP = "trap"  # for whichever replica passes the point first
+COMMON_TRAP = "trap"  # the file for whichever replica reaches the point first
 
 Address = tuple[str, int]
 
 
 class Replica:
-    """One `tusd-py serve` on a port of its own, started again and again."""
+    """One `tusd-py serve` on a port of its own, which can be started again."""
 
     def __init__(self, folder: Path, n: int, clock_s: float, flags: tuple[str, ...]) -> None:
-        """clock_s is how far its clock is off."""
+        """clock_s: how far its clock is ahead."""
         self.address: Address = ("127.0.0.1", lasting_port())
-        self.busy = threading.Lock()  # of whoever breaks it
+        self.busy = threading.Lock()  # held while a fault happens to it
         self.trap = folder / f"trap-{n}"
         self.server: Server | None = None
         self._folder = folder
@@ -50,9 +50,9 @@ class Replica:
         self._program = ("-m", "tests.chaos.replica", f"clock={clock_s}", *traps)
 
     def start(self) -> None:
-        """Start it. Raises AssertionError when it does not come up."""
+        """Start it. Raises AssertionError if it does not start in time."""
         if self.server:
-            self.server.process.wait(10)  # it may have killed itself just now
+            self.server.process.wait(10)  # it may just have killed itself
         give_up_at = time.monotonic() + RESTART_S
         while True:
             try:
@@ -67,8 +67,8 @@ class Replica:
         assert self.server
         self.server.kill()
 
-    def leave(self) -> str:
-        """End it with SIGTERM, and return what was wrong about its end, nothing if all was well."""
+    def stop(self) -> str:
+        """Stop it with SIGTERM; return what went wrong, "" if nothing did."""
         assert self.server
         process = self.server.process
         process.terminate()
@@ -77,38 +77,38 @@ class Replica:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
-            return f"no end within {EXIT_S:.0f} s"
-        return f"exit status {status}" if status and not self.has_died_of_a_trap() else ""
+            return f"still running after {EXIT_S:.0f} s"
+        return f"exit status {status}" if status and not self.was_killed_by_trap() else ""
 
     def freeze_for(self, seconds: float, ending: threading.Event) -> None:
-        """Stop it for some seconds; shorter when all ends."""
+        """Freeze it for some seconds; shorter if the run ends."""
         assert self.server
         self.server.freeze()
         ending.wait(seconds)
         self.server.thaw()
 
     def set_trap(self, point: str) -> None:
-        """Let it die when it passes the point next; see points.py."""
-        lay_trap(self.trap, point)
+        """Make it kill itself when it next reaches the point; see points.py."""
+        set_trap(self.trap, point)
 
     def remove_trap(self) -> None:
         self.trap.unlink(missing_ok=True)
 
-    def dies_within(self, seconds: float, ending: threading.Event) -> None:
-        """Wait until it has died of itself, at most for this time; shorter when all ends."""
+    def wait_for_exit(self, seconds: float, ending: threading.Event) -> None:
+        """Wait until the process has ended, at most for this time; shorter if the run ends."""
         assert self.server
         give_up_at = time.monotonic() + seconds
         while self.server.process.poll() is None and time.monotonic() < give_up_at and not ending.wait(0.02):
             pass
 
-    def has_died_of_a_trap(self) -> bool:
+    def was_killed_by_trap(self) -> bool:
         """Return whether it killed itself at a point; see points.py."""
         assert self.server
         pid = self.server.process.pid
-        return any(taken(trap, pid).exists() for trap in (self.trap, self._folder / COMMON_TRAP))
+        return any(used_name(trap, pid).exists() for trap in (self.trap, self._folder / COMMON_TRAP))
 
-    def uploads_open(self, folder: Path) -> list[str]:
-        """Return what it has open of the upload folder, but the folder itself."""
+    def open_files(self, folder: Path) -> list[str]:
+        """Return the paths in the folder that the process has open."""
         assert self.server
         descriptors = Path(f"/proc/{self.server.process.pid}/fd")
         targets = []
@@ -127,7 +127,7 @@ class Nginx:
 
     def __init__(self, folder: Path, replicas: list[Address]) -> None:
         binary = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-        assert binary, "this needs nginx: apt-get install nginx-light"
+        assert binary, "nginx is missing: apt-get install nginx-light"
         self.address: Address = ("127.0.0.1", lasting_port())
         folder.mkdir()
         text = (Path(examples.__file__).parent / "nginx.conf").read_text()
@@ -154,7 +154,7 @@ class Nginx:
 
 
 class Receiver:
-    """The pipeline of examples/, and the database in which it writes down what came."""
+    """The pipeline of examples/, and the database in which it stores the events that it receives."""
 
     def __init__(self, folder: Path) -> None:
         self._database = folder / "assessments.sqlite3"
@@ -176,8 +176,8 @@ class Receiver:
             self._process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL)
         eventually(lambda: listens(self.address), what="the receiver listens")
 
-    def heard(self) -> Counter[str]:
-        """Return how many events there were of each upload; repeats of the same event are one."""
+    def events(self) -> Counter[str]:
+        """Return the number of different events received for each upload."""
         with closing(sqlite3.connect(self._database, timeout=10)) as db:
             return Counter(upload_id for (upload_id,) in db.execute("SELECT upload_id FROM assessments"))
 
@@ -191,16 +191,16 @@ class Receiver:
             end(self._process)
 
 
-class Stage:
+class Deployment:
     """All parts together, in a folder."""
 
     def __init__(self, folder: Path, size: int, *more: str, clocks: Sequence[float] = (0.0,) * REPLICAS) -> None:
-        """size is that of all uploads, in bytes; more are flags of the replicas; clocks see Plan."""
+        """size: of all uploads, in bytes; more: further flags of the replicas; for clocks see Plan."""
         self.folder = folder
         self.disk = Disk(folder / "uploads", size + ROOM)
         self.redis = FragileRedis(folder / "redis", port=lasting_port())
-        self.amnesia = Amnesia()
-        self.one_side = threading.Lock()  # of the losses of volume and ledger: one of them must know what was there
+        self.losses = Losses()
+        self.loss_lock = threading.Lock()  # volume and ledger are never lost at once: recover needs one of them
         self.receiver = Receiver(folder)
         flags = (
             *("--redis-url", self.redis.url, "--lease-ttl", str(LEASE_TTL_S), "--tidy-interval", "2"),
@@ -212,12 +212,12 @@ class Stage:
         self.nginx = Nginx(folder / "nginx", [replica.address for replica in self.replicas])
 
     def recover(self) -> None:
-        """Run `tusd-py recover`; what the ledger had lost is made good then. Raises AssertionError."""
+        """Run `tusd-py recover`, which restores what the ledger had lost. Raises AssertionError."""
         recover(self.disk.folder, self.redis.url)
-        self.amnesia.ends()
+        self.losses.end()
 
     def tracebacks(self) -> list[str]:
-        """Return the logs of replicas with a traceback in them."""
+        """Return the replicas' log files that contain a traceback."""
         return [str(log) for log in sorted(self.folder.glob("serve-*.log")) if "Traceback" in log.read_text()]
 
     def open(self) -> None:
@@ -229,10 +229,10 @@ class Stage:
         self.nginx.start()
 
     def close(self) -> None:
-        """End everything, whatever state it is in."""
+        """Stop everything, in whatever state it is."""
         parts: list[Callable[[], None]] = [self.nginx.close, *(one.close for one in self.replicas), self.receiver.close]
         for close in (*parts, self.redis.end, self.disk.close):
-            with suppress(Exception):  # the others must end all the same
+            with suppress(Exception):  # the other parts must be stopped all the same
                 close()
 
 
@@ -245,5 +245,5 @@ def listens(address: Address) -> bool:
 
 
 def wait_until(at: float, ending: threading.Event) -> bool:
-    """Wait until a monotonic time; return False when all ends before."""
+    """Wait until a monotonic time; return False if the run ends before it."""
     return not ending.wait(max(0.0, at - time.monotonic()))

@@ -1,4 +1,4 @@
-"""HTTP on a bare connection: a client that sees every answer as it came, and can leave in any manner."""
+"""HTTP on a bare connection: it shows every answer unchanged and can be closed in every way."""
 
 import select
 import socket
@@ -13,18 +13,18 @@ from tests.chaos.plan import How
 Address = tuple[str, int]
 
 CONNECT_S = 5.0
-ANSWER_S = 90.0  # longer than nginx waits for a replica (75 s): it is nginx that gives up
+ANSWER_S = 90.0  # longer than nginx waits for a replica (75 s), so that nginx gives up first
 STEP = 64 * 1024  # bytes handed to the kernel at once
 SIZES = (8192, 1, 65536, 4096, 100_000, 17)  # of chunks, in bytes; 4,096 is what Java sends
 
 
 class NoAnswer(Exception):
-    """The connection broke, or nothing came in time; the text is a short why."""
+    """The connection broke, or no answer came in time; the text is a short reason."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Status and headers (names in lower case)."""
+    """An answer: status and headers (names in lower case)."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,11 +40,11 @@ class Answer:
         return int(self.headers["upload-offset"])
 
 
-class Wire:
-    """One connection. Nothing is resent, nothing is hidden."""
+class Connection:
+    """One connection. It sends nothing twice by itself."""
 
     def __init__(self, address: Address, ended: Callable[[], bool]) -> None:
-        """Connect. ended tells, in long waits, that it is not worth waiting any more. Raises NoAnswer."""
+        """Connect. ended: checked during long waits, which end with NoAnswer once it is true. Raises NoAnswer."""
         self.address = address
         self.reusable = True
         self._ended = ended
@@ -55,12 +55,12 @@ class Wire:
             raise NoAnswer(f"connect: {type(exc).__name__}") from exc
         self._sock.setblocking(False)
 
-    def ask(
+    def send_head(
         self, method: str, path: str, headers: Mapping[str, str], length: int | None, *, chunked: bool = False
     ) -> None:
-        """Send the head of a request with a body of length bytes; None: without one. Raises NoAnswer.
+        """Send the head of a request; length is that of the body in bytes, None without a body. Raises NoAnswer.
 
-        chunked: the body comes in chunked coding, and its length is not announced.
+        chunked: announce chunked coding instead of the length.
         """
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.address[0]}:{self.address[1]}", "Tus-Resumable: 1.0.0"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
@@ -69,10 +69,10 @@ class Wire:
             lines.append("Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}")
         head = "\r\n".join([*lines, "", ""]).encode()
         if self.send(head) < len(head):
-            raise NoAnswer("answered before asked")
+            raise NoAnswer("answered before the request was sent")
 
     def send(self, data: bytes, rate: float = float("inf")) -> int:
-        """Send data at this rate, in bytes a second; return how much went before an answer came. Raises NoAnswer."""
+        """Send data, at a rate in bytes per second, until an answer comes; return the bytes sent. Raises NoAnswer."""
         begun_at = moved_at = time.monotonic()
         sent = 0
         while sent < len(data):
@@ -89,19 +89,19 @@ class Wire:
                 except OSError as exc:
                     raise NoAnswer(f"send: {type(exc).__name__}") from exc
             elif waiting and (now - moved_at > ANSWER_S or self._ended()):
-                raise NoAnswer("send: nothing is taken")
+                raise NoAnswer("send: the server does not read")
         return sent
 
-    def push(self, data: bytes) -> int:
-        """Hand the kernel as much as it takes without waiting; return how many bytes that were."""
+    def send_nowait(self, data: bytes) -> int:
+        """Send as much as the kernel accepts without waiting; return the bytes sent."""
         pushed = 0
         with suppress(OSError):
             while pushed < len(data):
                 pushed += self._sock.send(data[pushed : pushed + STEP])
         return pushed
 
-    def answer(self, timeout_s: float = ANSWER_S, *, bodiless: bool) -> Answer:
-        """Return the answer; its body is read and dropped. Raises NoAnswer."""
+    def read_answer(self, timeout_s: float = ANSWER_S, *, bodiless: bool) -> Answer:
+        """Read an answer, drop its body, and return it. Raises NoAnswer."""
         give_up_at = time.monotonic() + timeout_s
         while b"\r\n\r\n" not in self._received:
             self._receive(give_up_at)
@@ -130,7 +130,7 @@ class Wire:
         self._received += piece
 
     def close(self, how: How = How.FIN) -> None:
-        """Leave. Not for How.SILENT, where nothing is done."""
+        """Close the connection with FIN or RST. A How.SILENT connection is not closed: do not call this for it."""
         if how is How.RST:
             with suppress(OSError):
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -141,8 +141,8 @@ class Wire:
         self._sock.close()
 
 
-def coded(body: bytes, *, is_whole: bool) -> bytes:
-    """Return a body in chunked coding, in chunks of many sizes; with the last chunk only if the body is whole."""
+def encode_chunked(body: bytes, *, is_whole: bool) -> bytes:
+    """Return a body in chunked coding, in chunks of several sizes; the last chunk is there only if is_whole."""
     chunks: list[bytes] = []
     at = 0
     while at < len(body):
