@@ -1,1 +1,1 @@
-"""Side by side with the peers, in one run, taken in turn: python -m benchmarks."""
+"""Benchmarks of tusd_py and other tus servers, measured in one run in turn: python -m benchmarks."""

@@ -1,4 +1,4 @@
-"""python -m benchmarks: every scenario on every contender that is there, in turn; medians of several rounds."""
+"""python -m benchmarks: measures every scenario on every installed server, in turn; medians of several rounds."""
 
 import argparse
 import mmap
@@ -25,12 +25,12 @@ from .scenarios import MIB, SCENARIOS, Scenario
 
 @dataclass(frozen=True)
 class Measured:
-    """One scenario on one contender."""
+    """The figures of one scenario on one server."""
 
-    per_s: float  # units a second
-    cpu: float  # seconds for a GiB, or milliseconds for a request
+    per_s: float  # units per second
+    cpu: float  # of the server: seconds per GiB, or milliseconds per request
     peak_mib: float
-    client_share: float  # of one processor, that the client took
+    client_share: float  # of one core, used by the client
 
 
 def main() -> None:
@@ -38,14 +38,18 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mib", type=int, default=1024, help="size of the file, in MiB")
-    parser.add_argument("--folder", default=".", help="where the servers store; the disk counts")
-    parser.add_argument("--only", default="", help="contenders with this in their name; nothing is written then")
-    parser.add_argument("--records", default="1000,10000,100000,1000000", help="for the growth table, with commas")
+    parser.add_argument("--folder", default=".", help="where the servers store uploads; the results depend on its disk")
+    parser.add_argument("--only", default="", help="measure only servers with this in their name; write no files")
+    parser.add_argument(
+        "--records",
+        default="1000,10000,100000,1000000",
+        help="numbers of uploads for the growth table, separated by commas",
+    )
     given = parser.parse_args()
     if shutil.which("npm"):
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=HERE, check=True)
     found = [one for one in CONTENDERS if one.is_there() and given.only in one.name]
-    print("not here:", ", ".join(one.name for one in CONTENDERS if not one.is_there()) or "none")
+    print("not installed:", ", ".join(one.name for one in CONTENDERS if not one.is_there()) or "none")
     results: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     stolen = stolen_s()
     with tempfile.TemporaryDirectory(dir=given.folder) as work, running_redis(Path(work) / "redis") as redis:
@@ -64,7 +68,7 @@ def main() -> None:
         key: Measured(*(statistics.median(getattr(one, name) for one in some) for name in Measured.__annotations__))
         for key, some in results.items()
     }
-    about = f"{machine()}, {stolen_s() - stolen:.0f} s taken by its host"
+    about = f"{machine()}, {stolen_s() - stolen:.0f} s of CPU time taken by its host"
     text = table(medians, SCENARIOS, [one.name for one in found], about, given.rounds, given.mib)
     if not given.only:
         with tempfile.TemporaryDirectory(dir=given.folder) as work:
@@ -76,9 +80,10 @@ def main() -> None:
 
 
 def measure(contender: Contender, scenario: Scenario, file: Path, work: Path, redis_port: int) -> Measured | None:
-    """Return one measurement on a server of its own; None when the server failed in it."""
-    # A new folder each time, and small files stay to the end: ext4 looks at every inode that was deleted in the last
-    # minutes before it gives one out, and creating a file costs ten times as much behind somebody else's clearing up.
+    """Start a server, run the scenario and return its figures; None if the server failed."""
+    # Each measurement has a new folder, and small files are not deleted before the end of the run: ext4 checks every
+    # inode that was deleted in the last minutes before it allocates one, so creating a file after many deletions costs
+    # ten times as much.
     folder = Path(tempfile.mkdtemp(dir=work))
     port = free_port()
 
@@ -108,27 +113,27 @@ def measure(contender: Contender, scenario: Scenario, file: Path, work: Path, re
 
 
 def touch_memory(size: int) -> None:
-    """Use so many bytes of memory and free them, for the page cache of the server whose turn it is.
+    """Use that many bytes of memory and free them again, so that they are ready for the server's page cache.
 
-    The host of a virtual machine may hand memory out at the first touch only, and take back what is free: a GiB of that
-    costs up to a second, which is none of the server's doing.
+    The host of a virtual machine may provide memory only when it is first used, and take free memory back. That costs
+    up to a second per GiB, which must not count as the server's time.
     """
     mmap.mmap(-1, size).write(b"x" * size)
 
 
 def client_cpu_s() -> float:
-    """Return the processor's time that this process has used, in seconds."""
+    """Return the CPU time that this process has used, in seconds."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
 
 
 def stolen_s() -> float:
-    """Return how much of the processors' time the host of a virtual machine has taken for others so far, in seconds."""
+    """Return the CPU time that the host of this virtual machine has used for other guests since boot, in seconds."""
     return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
 
 
 def machine() -> str:
-    """Return a line about the machine."""
+    """Return a short description of the machine."""
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{os.cpu_count()} cores, {memory_gib:.0f} GiB, Linux {platform.release()}, Python {platform.python_version()}"

@@ -1,4 +1,4 @@
-"""The practical limit: a splice loop in a bare process, blocking, for one client, with no offset to trust.
+"""The practical limit: a blocking splice loop in a process of its own, for one client, without stored offsets.
 
 python bare.py FOLDER PORT
 """
@@ -15,7 +15,7 @@ PIPE = 1024 * 1024  # bytes
 
 
 def serve(sock: socket.socket, folder: Path) -> None:
-    """Answer creations and PATCHes of one upload after the other until the client goes away."""
+    """Answer creations and PATCHes, one upload after the other, until the client disconnects."""
     upload = 0
     while head := read_head(sock):
         upload += head.startswith(b"POST")
@@ -28,7 +28,10 @@ def serve(sock: socket.socket, folder: Path) -> None:
 
 
 def read_head(sock: socket.socket) -> bytes:
-    """Return the head of the next request, byte by byte: what follows is for splice. Nothing at the end."""
+    """Return the head of the next request, b"" at the end of the connection.
+
+    It is read byte by byte, so that the whole body is left in the socket for splice.
+    """
     head = b""
     while not head.endswith(b"\r\n\r\n"):
         byte = sock.recv(1)

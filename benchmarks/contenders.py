@@ -1,4 +1,4 @@
-"""The servers that are compared, each as its own users start it, and the processes behind them."""
+"""The servers that are compared, each started as its documentation says, and what their processes use."""
 
 import os
 import re
@@ -26,16 +26,16 @@ uvicorn.run(app, port=int(sys.argv[2]), log_level="warning")
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to serve tus."""
+    """One server with one configuration."""
 
     name: str
-    command: Callable[[Path, int, int], list[str]]  # of the folder, the port, and the port of a redis-server
+    command: Callable[[Path, int, int], list[str]]  # given the folder, the port, and the port of a redis-server
     is_there: Callable[[], bool] = lambda: True
     path: str = "/files/"
 
 
-def ours(*flags: str, redis: bool = False) -> Callable[[Path, int, int], list[str]]:
-    """Return the command of a server of ours."""
+def tusd_py(*flags: str, redis: bool = False) -> Callable[[Path, int, int], list[str]]:
+    """Return the command of a tusd_py server."""
 
     def command(folder: Path, port: int, redis_port: int) -> list[str]:
         program = [sys.executable, "-m", "tusd_py"]
@@ -49,15 +49,15 @@ def on_path(program: str) -> Callable[[], bool]:
     return lambda: shutil.which(program) is not None
 
 
-BARE = "bare splice loop"  # no server: what could be reached, and only for one client
+BARE = "bare splice loop"  # not a server: the upper limit, for one client
 NODE = HERE / "node_modules" / "@tus" / "server"
 CONTENDERS = [
     Contender(BARE, lambda folder, port, _: [sys.executable, str(HERE / "bare.py"), str(folder), str(port)]),
-    Contender("tusd_py, sqlite, fsync", ours()),
-    Contender("tusd_py, redis, fsync", ours(redis=True)),
-    Contender("tusd_py, sqlite, none", ours("--durability", "none")),
-    Contender("tusd_py, redis, none", ours("--durability", "none", redis=True)),
-    Contender("tusd_py, sqlite, none, portable path", ours("--durability", "none", "--splice", "off")),
+    Contender("tusd_py, sqlite, fsync", tusd_py()),
+    Contender("tusd_py, redis, fsync", tusd_py(redis=True)),
+    Contender("tusd_py, sqlite, none", tusd_py("--durability", "none")),
+    Contender("tusd_py, redis, none", tusd_py("--durability", "none", redis=True)),
+    Contender("tusd_py, sqlite, none, portable path", tusd_py("--durability", "none", "--splice", "off")),
     Contender(
         "tusd",
         lambda folder, port, _: ["tusd", "-host", "127.0.0.1", "-port", str(port), "-upload-dir", str(folder)],
@@ -86,7 +86,7 @@ CONTENDERS = [
 def running(
     contender: Contender, folder: Path, port: int, redis_port: int, answers: Callable[[], bool]
 ) -> Iterator[int]:
-    """A server for the length of the block, begun when it answers; gives its pid. Raises TimeoutError."""
+    """Run a server for the length of the block, which begins when it answers; yield its pid. Raises TimeoutError."""
     with (folder.parent / "server.log").open("ab") as log:
         process = subprocess.Popen(contender.command(folder, port, redis_port), stdout=log, stderr=log)
     try:
@@ -106,12 +106,12 @@ def running(
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor's time that a process has used, in seconds, in user and in kernel mode."""
+    """Return the CPU time that a process has used in user and kernel mode, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_mib(pid: int) -> float:
-    """Return the most memory that a process has had, in MiB."""
+    """Return the peak memory of a process, in MiB."""
     found = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) / 1024 if found else 0.0

@@ -1,4 +1,4 @@
-"""What a request costs when very many uploads are recorded: POST, HEAD and a sweep that finds nothing to do."""
+"""The time of a POST, a HEAD and a sweep of nothing when very many uploads are recorded."""
 
 import asyncio
 import secrets
@@ -26,7 +26,7 @@ BATCH = 10_000
 
 
 def fill_sqlite(path: Path, count: int) -> None:
-    """Copy the one record that is there until there are so many."""
+    """Copy the only record until there are count of them."""
     with closing(sqlite3.connect(path)) as db:
         names = [row[1] for row in db.execute("PRAGMA table_info(uploads)")]
         values = ", ".join("lower(hex(randomblob(16)))" if name == "id" else f'"{name}"' for name in names)
@@ -39,7 +39,7 @@ def fill_sqlite(path: Path, count: int) -> None:
 
 
 def fill_redis(url: str, count: int) -> None:
-    """Copy the one record that is there until there are so many."""
+    """Copy the only record until there are count of them."""
     with redis.Redis.from_url(url) as client:
         [key] = client.scan_iter("tusd:{0}:upload:*", count=BATCH)
         record = client.dump(key)
@@ -54,7 +54,7 @@ def fill_redis(url: str, count: int) -> None:
 
 
 def sweep_ms(ledger: SqliteLedger | RedisLedger, folder: Path) -> float:
-    """Return how long it takes to find out that nothing has expired, in milliseconds."""
+    """Return the time to find that nothing has expired, in milliseconds."""
 
     async def look() -> float:
         storage = FileStorage(folder, durable=False)
@@ -71,7 +71,7 @@ def sweep_ms(ledger: SqliteLedger | RedisLedger, folder: Path) -> float:
 
 
 def median_ms(call: Callable[[], object]) -> float:
-    """Return the median of many calls, in milliseconds."""
+    """Return the median time of many calls, in milliseconds."""
     times_s = []
     for _ in range(REQUESTS):
         began_at = time.perf_counter()
@@ -81,10 +81,10 @@ def median_ms(call: Callable[[], object]) -> float:
 
 
 def growth(folder: Path, counts: Sequence[int]) -> str:
-    """Return the table."""
+    """Return the growth table."""
     lines = [
         "## growth\n",
-        "Median milliseconds of a request, one client, with so many unfinished uploads recorded; and of a sweep.\n",
+        "Milliseconds of a request (median, one client) and of a sweep, by the number of unfinished uploads.\n",
         "| ledger | uploads | POST | HEAD | sweep |",
         "|---|---:|---:|---:|---:|",
     ]

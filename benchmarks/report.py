@@ -1,4 +1,4 @@
-"""The figures as a table and as a picture."""
+"""The figures as tables in Markdown and as a bar chart."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -9,7 +9,7 @@ from .scenarios import Scenario
 
 
 class Figures(Protocol):
-    """What is told of one scenario on one contender."""
+    """The figures of one scenario on one server; see Measured."""
 
     @property
     def per_s(self) -> float: ...
@@ -27,15 +27,15 @@ Results = Mapping[tuple[str, str], Figures]
 def table(
     results: Results, scenarios: Sequence[Scenario], names: Sequence[str], machine: str, rounds: int, mib: int
 ) -> str:
-    """Return benchmarks/README.md."""
+    """Return the text of benchmarks/README.md without the growth table; machine: the description of the machine."""
     parts = [
-        "# Side by side\n",
+        "# Benchmarks\n",
         "    pip install '.[benchmarks]' && python -m benchmarks\n",
-        f"Medians of {rounds} rounds, contenders in turn in each, a file of {mib} MiB, everything on one machine:",
-        f"{machine}. The client sends with sendfile from the page cache; what it took of one core is in the last",
-        "column. CPU is the server's own, in seconds for a GiB or in milliseconds for a request; Redis not counted.",
-        "`fsync` flushes before an offset is acknowledged, which no peer does; `none` is what they do. The bare splice",
-        "loop is no server: it shows what there is to reach, for one client.\n",
+        f"Medians of {rounds} rounds, in which the servers take turns, with a file of {mib} MiB, on one machine:",
+        f"{machine}. The client sends with sendfile from the page cache; the last column is its share of one core.",
+        "CPU is the server's own, in seconds per GiB or milliseconds per request, without Redis. With `fsync` tusd_py",
+        "flushes before it acknowledges an offset, which no other server here does; `none` is comparable with them.",
+        "The bare splice loop is not a server: it shows the upper limit for one client.\n",
         "![One big PATCH](chart.svg)\n",
     ]
     for scenario in scenarios:
@@ -61,7 +61,7 @@ def table(
 
 
 def chart(results: Results, scenario: Scenario, names: Sequence[str]) -> str:
-    """Return an SVG with a bar for each contender: what it does in a second."""
+    """Return an SVG with a bar for each server: its units per second."""
     found = [(name, results[scenario.name, name].per_s) for name in names if (scenario.name, name) in results]
     longest = max((value for _, value in found), default=1.0)
     rows = []

@@ -1,4 +1,4 @@
-"""What is measured: requests on bare sockets, bodies by sendfile, so that the client costs as little as it can."""
+"""The scenarios. The client uses bare sockets and sendfile, so that it needs little CPU time itself."""
 
 import socket
 import threading
@@ -13,7 +13,7 @@ HEAD = "HTTP/1.1\r\nHost: 127.0.0.1\r\nTus-Resumable: 1.0.0\r\n"
 
 
 class Client:
-    """One connection, kept alive."""
+    """One keep-alive connection to a server."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -32,7 +32,7 @@ class Client:
         return "/" + location.split("://", 1)[-1].partition("/")[2] if "://" in location else location
 
     def patch(self, path: str, offset: int, file: Path, count: int) -> None:
-        """Send count bytes of the file from offset on."""
+        """Send count bytes of the file, from offset on, in one PATCH."""
         head = (
             f"PATCH {path} {HEAD}Content-Type: application/offset+octet-stream\r\n"
             f"Upload-Offset: {offset}\r\nContent-Length: {count}\r\n\r\n"
@@ -44,11 +44,11 @@ class Client:
         assert (status, headers.get("upload-offset")) == (204, str(offset + count)), (status, headers)
 
     def head(self, path: str) -> None:
-        """Ask for the offset."""
+        """Send a HEAD."""
         assert self.ask(f"HEAD {path} {HEAD}\r\n".encode())[0] == 200
 
     def ask(self, request: bytes) -> tuple[int, dict[str, str]]:
-        """Send a request without body and return status and headers."""
+        """Send a request without a body; return the status and headers of the answer."""
         self._sock.sendall(request)
         return self._answer(is_head=request.startswith(b"HEAD"))
 
@@ -73,11 +73,11 @@ class Client:
 
 @dataclass(frozen=True)
 class Scenario:
-    """One thing to measure; run returns how many units were done."""
+    """One scenario. run() carries it out and returns the number of units; its docstring goes into the report."""
 
     name: str
     unit: str  # "MiB" or "requests"
-    run: Callable[[int, Path], float]  # of the port and a file of random bytes
+    run: Callable[[int, Path], float]  # given the port and a file of random bytes
 
 
 def one_big(port: int, file: Path) -> float:
@@ -89,7 +89,7 @@ def one_big(port: int, file: Path) -> float:
 
 
 def eight_at_once(port: int, file: Path) -> float:
-    """Eight PATCHes at once, together as long as the file."""
+    """Eight PATCHes at once, each with an eighth of the file."""
     size = file.stat().st_size // 8
 
     def one() -> None:
@@ -112,7 +112,7 @@ def in_chunks(port: int, file: Path) -> float:
 
 
 def small(port: int, file: Path) -> float:
-    """Creation and one PATCH of 16 KiB, 100 times on each of 4 connections; counted are the uploads."""
+    """A creation and one PATCH of 16 KiB, 100 times on each of 4 connections; one upload counts as one request."""
 
     def some() -> None:
         client = Client(port)
@@ -137,7 +137,7 @@ def heads(port: int, file: Path) -> float:
 
 
 def slow(port: int, file: Path) -> float:
-    """500 clients at 20 KB/s each for 5 s; what counts is the processor's time and the memory."""
+    """500 clients at 20 kB/s each for 5 s; the interesting figures are CPU time and memory."""
     clients = [Client(port) for _ in range(500)]
     length, piece = 100_000, b"x" * 2000
     socks = []
@@ -168,7 +168,7 @@ SCENARIOS = [
 
 
 def at_once(calls: list[Callable[[], None]]) -> None:
-    """Run the calls in a thread each and raise what the first of them raised."""
+    """Run each call in a thread of its own; raise the first exception that one of them raised."""
     failures: list[BaseException] = []
 
     def guarded(call: Callable[[], None]) -> None:
