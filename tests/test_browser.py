@@ -208,7 +208,7 @@ def test_a_bad_gateway_does_not_end_an_upload(browser: Browser, page_url: str, t
         person.press("Pause")
         person.page.route(person.latest(), proxy)
         person.press("Resume")
-        person.wait_for_message("The server cannot take the upload just now (502).")
+        person.wait_for_message("The server cannot accept the upload now (502).")
         url = person.finish()
 
     assert [] == answers
@@ -246,7 +246,7 @@ def test_an_expired_upload_starts_anew(browser: Browser, page_url: str, tmp_path
         person.press("Pause")
         person.eventually(lambda: head(first).status_code == 410)
         person.press("Resume")
-        person.wait_for_message("The unfinished upload has expired on the server. The upload starts anew.")
+        person.wait_for_message("The unfinished upload has expired on the server. Uploading from the start.")
         url = person.finish()
 
     assert first != url

@@ -1,4 +1,4 @@
-"""The example pipeline: believes only what is signed, hears everything once, survives every file."""
+"""The example pipeline accepts only signed callbacks, handles each event once, and survives any file."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ from standardwebhooks.webhooks import Webhook
 
 from examples.video_assessment.assess import NotAVideo, assess
 from tests.support.processes import end, eventually
-from tests.support.videos import make_video, turned
+from tests.support.videos import make_video, rotated
 
 SECRET = "whsec_" + base64.b64encode(b"p" * 32).decode()
 
@@ -53,7 +53,7 @@ class Pipeline:
         return httpx.post(self.url + "/hooks", content=body, headers=headers)
 
     def settled(self) -> list[dict[str, Any]]:
-        """Return all assessments once none waits."""
+        """Return all assessments once none of them is waiting."""
 
         def look() -> list[dict[str, Any]] | None:
             found: list[dict[str, Any]] = httpx.get(self.url + "/assessments").json()
@@ -114,7 +114,7 @@ def test_a_video_is_assessed(pipeline: Pipeline, video: Path) -> None:
     assert found == httpx.get(f"{pipeline.url}/assessments/{found['id']}").json()
 
 
-def test_repeats_are_dropped_however_many_come_at_once(pipeline: Pipeline, video: Path) -> None:
+def test_concurrent_repeats_of_an_event_are_dropped(pipeline: Pipeline, video: Path) -> None:
     shutil.copy(video, pipeline.folder / "v1")
     with ThreadPoolExecutor(8) as threads:
         statuses = list(threads.map(lambda _: pipeline.post("e1", pipeline.hook("v1")).status_code, range(16)))
@@ -123,7 +123,7 @@ def test_repeats_are_dropped_however_many_come_at_once(pipeline: Pipeline, video
     assert 1 == len(pipeline.settled())
 
 
-def test_only_what_is_signed_now_and_with_our_secret_is_heard(pipeline: Pipeline) -> None:
+def test_a_wrong_or_old_signature_is_401(pipeline: Pipeline) -> None:
     hook = pipeline.hook("v1")
     other = "whsec_" + base64.b64encode(b"q" * 32).decode()
 
@@ -147,18 +147,18 @@ def test_only_what_is_signed_now_and_with_our_secret_is_heard(pipeline: Pipeline
      "[" * 100_000],
     ids=lambda hook: hook[:8] + hook[-60:],
 )  # fmt: skip
-def test_what_is_no_hook_is_422(pipeline: Pipeline, hook: str) -> None:
+def test_a_body_that_is_not_a_hook_is_422(pipeline: Pipeline, hook: str) -> None:
     assert 422 == pipeline.post("e1", hook).status_code
 
 
-def test_other_kinds_are_none_of_our_business_and_too_much_is_413(pipeline: Pipeline) -> None:
+def test_other_types_of_hooks_are_ignored_and_a_large_body_is_413(pipeline: Pipeline) -> None:
     assert 200 == pipeline.post("e1", pipeline.hook("v1") | {"Type": "post-create"}).status_code
     assert 200 == pipeline.post("e1", {"Type": "pre-create", "Event": {"Upload": {"ID": "", "Size": 3}}}).status_code
     assert 413 == httpx.post(pipeline.url + "/hooks", content=b"x" * (1024 * 1024 + 1)).status_code
     assert [] == httpx.get(pipeline.url + "/assessments").json()
 
 
-def test_files_that_are_no_whole_video_are_told_as_what_they_are(pipeline: Pipeline, video: Path) -> None:
+def test_a_file_that_cannot_be_assessed_fails_with_its_reason(pipeline: Pipeline, video: Path) -> None:
     (pipeline.folder / "text").write_text("not a video")
     (pipeline.folder.parent / "secret").write_text("outside")
     (pipeline.folder / "link").symlink_to(pipeline.folder.parent / "secret")
@@ -167,7 +167,7 @@ def test_files_that_are_no_whole_video_are_told_as_what_they_are(pipeline: Pipel
     found = {one["upload_id"]: one for one in pipeline.settled()}
 
     assert {"failed"} == {one["state"] for one in found.values()}
-    assert "no container" in found["text"]["reason"]
+    assert "cannot open the file as a video" in found["text"]["reason"]
     assert "No such file" in found["nowhere"]["reason"]
     assert "not in the videos folder" in found["link"]["reason"]
 
@@ -190,7 +190,7 @@ def test_a_truncated_video_does_not_decode_to_the_end(tmp_path: Path, video: Pat
 
 
 def test_an_mp4_that_lost_its_last_bytes_does_not_decode_to_the_end(tmp_path: Path) -> None:
-    """The index comes first, so the file opens and plays: only at its end is something missing."""
+    """The index comes first, so the file opens and plays; only its last frames are missing."""
     whole = make_video(tmp_path / "whole.mp4", index_first=True).read_bytes()
     cut = tmp_path / "cut.mp4"
     for length in (*range(len(whole) * 9 // 10, len(whole), len(whole) // 50), len(whole) - 100, len(whole) - 1):
@@ -202,7 +202,7 @@ def test_an_mp4_that_lost_its_last_bytes_does_not_decode_to_the_end(tmp_path: Pa
     assert assess(cut).decodes_to_end
 
 
-def test_a_recording_that_declares_no_duration_is_as_long_as_its_pictures(tmp_path: Path) -> None:
+def test_a_recording_that_declares_no_duration_is_as_long_as_its_frames(tmp_path: Path) -> None:
     assessment = assess(make_video(tmp_path / "live.mkv", live=True))
 
     assert (2.0, 50, True) == (assessment.duration_s, assessment.frames, assessment.decodes_to_end)
@@ -210,13 +210,13 @@ def test_a_recording_that_declares_no_duration_is_as_long_as_its_pictures(tmp_pa
 
 def test_a_video_held_upright_is_higher_than_wide(tmp_path: Path, video: Path) -> None:
     upright = tmp_path / "upright.mp4"
-    upright.write_bytes(turned(video.read_bytes()))
+    upright.write_bytes(rotated(video.read_bytes()))
     assessment = assess(upright)
 
     assert (240, 320) == (assessment.width, assessment.height)
 
 
-def test_what_was_answered_with_202_survives_kill_9(tmp_path: Path, video: Path) -> None:
+def test_a_job_answered_with_202_survives_sigkill(tmp_path: Path, video: Path) -> None:
     with running(tmp_path) as first:
         shutil.copy(video, first.folder / "v1")
         answer = first.post("e1", first.hook("v1"))
@@ -231,7 +231,7 @@ def test_what_was_answered_with_202_survives_kill_9(tmp_path: Path, video: Path)
         assert 200 == second.post("e1", second.hook("v1")).status_code
 
 
-def test_the_pages_escape_what_comes_from_outside(pipeline: Pipeline) -> None:
+def test_the_pages_escape_text_from_outside(pipeline: Pipeline) -> None:
     pipeline.post("e1", pipeline.hook("v1", MetaData={"filename": "<script>alert(1)</script>"}))
     [found] = pipeline.settled()
     for path in ("/assessments", f"/assessments/{found['id']}"):
@@ -242,7 +242,7 @@ def test_the_pages_escape_what_comes_from_outside(pipeline: Pipeline) -> None:
         assert "&lt;script&gt;" in page.text
 
 
-def test_what_there_is_not_is_404_and_a_wrong_limit_400(pipeline: Pipeline) -> None:
+def test_an_unknown_assessment_is_404_and_a_wrong_limit_400(pipeline: Pipeline) -> None:
     assert 404 == httpx.get(pipeline.url + "/assessments/nothing").status_code
     assert 400 == httpx.get(pipeline.url + "/assessments?limit=-1").status_code
     assert 400 == httpx.get(pipeline.url + "/assessments?limit=" + "9" * 5000).status_code

@@ -1,9 +1,10 @@
-// One page, one upload at a time. What the page shows follows from its state:
+// One upload at a time. The page has one of these states, and the state decides which elements are visible:
 //
 //   idle -> uploading <-> paused, waiting (for a retry) -> finished or failed
 //   idle -> offer (this file has an unfinished upload) -> uploading
 //
-// The address may carry ?endpoint=URL (where uploads are created) and ?chunkSize=BYTES (for proxies that limit bodies).
+// Parameters in the page's address: ?endpoint=URL (where uploads are created) and ?chunkSize=BYTES (for proxies that
+// limit the size of a request).
 
 'use strict'
 
@@ -17,12 +18,13 @@ const BUTTONS = {
   failed: ['retry', 'another'],
 }
 
-// Milliseconds. A server restart takes seconds, a tunnel minutes; the counting starts anew whenever bytes get through.
+// Milliseconds. A server restart takes seconds, a gap in mobile coverage minutes. tus-js-client starts again with the
+// first delay when the server has accepted more bytes.
 const RETRY_DELAYS = [0, 500, 1000, 2000, 4000, 8000, ...Array(60).fill(15000)]
-const STALLED_MS = 30000 // a connection that died silently is noticed by nobody else
-const PACE_MS = 5000 // speed is the mean of this long
-const TEMPORARY = [408, 409, 423, 425, 429] // the only 4xx that may be answered otherwise next time
-const GONE = [404, 410] // expired or removed: begin anew
+const STALLED_MS = 30000 // the browser does not notice a connection that died silently
+const PACE_MS = 5000 // the speed shown is the mean over this time
+const TEMPORARY = [408, 409, 423, 425, 429] // the only 4xx after which a retry can succeed
+const GONE = [404, 410] // expired or removed: start a new upload
 
 const element = (id) => document.getElementById(id)
 const parameters = new URLSearchParams(location.search)
@@ -33,12 +35,12 @@ let file = null
 let upload = null
 let previous = [] // unfinished uploads of the chosen file, the newest first
 let samples = [] // [milliseconds, bytes sent], the oldest first
-let movedAt = 0 // milliseconds, when the last byte was sent
+let movedAt = 0 // milliseconds; when the number of sent bytes last grew
 
-// --- What is shown ---
+// --- Display ---
 
 function show(next, message) {
-  const focused = document.activeElement // before it is hidden, for the browser forgets it then
+  const focused = document.activeElement // read before it is hidden: hiding an element removes its focus
   state = next
   document.body.dataset.state = next
   for (const button of document.querySelectorAll('.buttons > *')) button.hidden = !BUTTONS[next].includes(button.id)
@@ -61,7 +63,7 @@ function showProgress(sent, total) {
   samples.push([now, sent])
   samples = samples.filter(([at]) => now - at <= PACE_MS)
   const [[since, before]] = samples
-  const speed = (sent - before) / Math.max((now - since) / 1000, 0.001) // bytes a second
+  const speed = (sent - before) / Math.max((now - since) / 1000, 0.001) // bytes per second
 
   const done = total ? sent / total : 1
   element('progress').value = done
@@ -94,7 +96,7 @@ function startedAt(entry) {
   return new Date(entry.creationTime).toLocaleString('en', { dateStyle: 'medium', timeStyle: 'short' })
 }
 
-// --- Choosing a file, and what is left of earlier uploads ---
+// --- Choosing a file, and unfinished uploads ---
 
 async function choose(chosen) {
   if (!element('endpoint').reportValidity()) return
@@ -108,7 +110,7 @@ async function choose(chosen) {
   show('offer', `This file has an unfinished upload, started ${startedAt(previous[0])}.`)
 }
 
-// Tells of unfinished uploads before a file is chosen: a page that was reloaded has lost its files, by the browser's rules.
+// Lists unfinished uploads. After a reload the browser does not give the page its files again, so the user must choose.
 async function listUnfinished() {
   const ofThisServer = (entry) => entry.urlStorageKey.includes(`-${element('endpoint').value}::`)
   const entries = (await storage.findAllUploads()).filter(ofThisServer)
@@ -126,13 +128,13 @@ function unfinishedItem(entry) {
   discard.setAttribute('aria-label', `Discard the unfinished upload of ${entry.metadata.filename}`)
   discard.onclick = async () => {
     const removed = await remove(entry)
-    show('idle', removed ? 'Discarded.' : 'The server could not be asked to discard it. Try again later.')
+    show('idle', removed ? 'Discarded.' : 'The server did not confirm that it is discarded. Try again later.')
   }
   item.append(text, discard)
   return item
 }
 
-// Removes an unfinished upload here and on the server; returns false when the server did not answer.
+// Removes an unfinished upload on the server and in this browser; returns false if the server did not confirm it.
 async function remove(entry) {
   try {
     await tus.Upload.terminate(entry.uploadUrl, { retryDelays: null })
@@ -149,12 +151,12 @@ function newUpload() {
   const chunkSize = Number(parameters.get('chunkSize'))
   return new tus.Upload(file, {
     endpoint: element('endpoint').value,
-    chunkSize: chunkSize > 0 ? chunkSize : Infinity, // one request for the whole file, unless a proxy forbids it
+    chunkSize: chunkSize > 0 ? chunkSize : Infinity, // by default one request for the whole file
     retryDelays: RETRY_DELAYS,
     removeFingerprintOnSuccess: true,
     metadata: { filename: file.name, filetype: file.type || 'application/octet-stream' },
     onProgress: showProgress,
-    onAfterResponse: heard,
+    onAfterResponse: checkResponse,
     onShouldRetry: shouldRetry,
     onError: (error) => show('failed', reason(error)),
     onSuccess: finished,
@@ -173,8 +175,8 @@ function pause() {
   show('paused', 'Paused. You can also close the page and continue later with the same file.')
 }
 
-// Drops the request that runs or waits, and asks the server where to go on.
-function again() {
+// Aborts the request or the wait, and continues at the offset that the server returns.
+function restart() {
   upload.abort()
   start('Trying again.')
 }
@@ -184,7 +186,7 @@ async function cancel() {
   try {
     await upload.abort(true)
   } catch (error) {
-    if (!GONE.includes(statusOf(error))) show('idle', 'Cancelled here; the server could not be told.')
+    if (!GONE.includes(statusOf(error))) show('idle', 'Cancelled here, but the server did not confirm it.')
   }
   listUnfinished()
 }
@@ -195,13 +197,13 @@ function finished() {
   show('finished', `${file.name} is uploaded.`)
 }
 
-function heard(request, response) {
+function checkResponse(request, response) {
   const status = response.getStatus()
   if (request.getMethod() === 'HEAD' && GONE.includes(status)) {
     resetProgress()
-    show('uploading', 'The unfinished upload has expired on the server. The upload starts anew.')
+    show('uploading', 'The unfinished upload has expired on the server. Uploading from the start.')
   } else if (request.getMethod() === 'HEAD' && status >= 300 && status !== 423) {
-    // tus-js-client would start a new upload now, for example when a proxy says 502 while its server restarts.
+    // Without this, tus-js-client would start a new upload, for example after a 502 from a proxy during a restart.
     throw Object.assign(new Error('the offset is not known'), { status })
   } else if (status < 300 && state === 'waiting') {
     show('uploading', 'The connection is back.')
@@ -211,23 +213,23 @@ function heard(request, response) {
 function shouldRetry(error, attempt) {
   const status = statusOf(error)
   const method = error.originalRequest.getMethod()
-  // An upload that goes away under a PATCH is missed by the next HEAD, which starts a new one.
+  // If the upload is gone, a PATCH is worth a retry: the HEAD before it gets a 404, and a new upload starts.
   const worthwhile = method !== 'DELETE' && (isTemporary(status) || (method === 'PATCH' && GONE.includes(status)))
   if (worthwhile) {
-    const pause = RETRY_DELAYS[attempt] < 1000 ? 'now' : `in ${RETRY_DELAYS[attempt] / 1000} seconds`
-    show('waiting', `${trouble(status)} Trying again ${pause}.`)
+    const when = RETRY_DELAYS[attempt] < 1000 ? 'now' : `in ${RETRY_DELAYS[attempt] / 1000} seconds`
+    show('waiting', `${trouble(status)} Trying again ${when}.`)
     if (!status) checkFile()
   }
   return worthwhile
 }
 
-// The browser reports a file that was changed or removed while it is read like a broken connection.
+// If a file changes or is removed during an upload, the browser reports the same error as for a broken connection.
 async function checkFile() {
   try {
     await file.slice(0, 1).arrayBuffer()
   } catch {
     upload.abort()
-    show('failed', 'The file has changed or is gone on this device. Choose it again to upload it as it is now.')
+    show('failed', 'The file has changed or is gone on this device. Choose it again to upload the current version.')
   }
 }
 
@@ -235,27 +237,27 @@ function isTemporary(status) {
   return status < 400 || status >= 500 || TEMPORARY.includes(status)
 }
 
-// The status of the answer that an error is about; 0 when there was no answer.
+// Returns the status of the response that caused the error, 0 if there was none.
 function statusOf(error) {
   return error.originalResponse?.getStatus() ?? error.causingError?.status ?? 0
 }
 
 function trouble(status) {
   if (!status) return navigator.onLine ? 'The connection to the server is lost.' : 'This device is offline.'
-  if (status === 409) return 'The server is at another place in the file.'
+  if (status === 409) return 'The server expects another part of the file.'
   if (status === 423) return 'The upload is in use, perhaps in another tab.'
-  return `The server cannot take the upload just now (${status}).`
+  return `The server cannot accept the upload now (${status}).`
 }
 
 function reason(error) {
   const status = statusOf(error)
-  if (!error.originalRequest) return `The upload cannot go on: ${error.message}.`
-  if (isTemporary(status)) return `${trouble(status)} It was tried many times.`
+  if (!error.originalRequest) return `The upload cannot continue: ${error.message}.`
+  if (isTemporary(status)) return `${trouble(status)} All retries failed.`
   const detail = detailOf(error.originalResponse)
   return `The server refused the upload (${status})${detail ? `: ${detail}` : ''}.`
 }
 
-// What the server says in its problem details (RFC 9457); nothing when the answer is somebody else's.
+// Returns the detail of the server's problem details (RFC 9457), '' for another response, for example from a proxy.
 function detailOf(response) {
   try {
     return JSON.parse(response.getBody()).detail
@@ -272,7 +274,7 @@ element('endpoint').onchange = listUnfinished
 
 element('file').onchange = (event) => {
   const [chosen] = event.target.files
-  event.target.value = '' // or choosing the same file again would not be an event
+  event.target.value = '' // without this, choosing the same file again triggers no event
   if (chosen) choose(chosen)
 }
 
@@ -286,12 +288,12 @@ element('fresh').onclick = () => {
 }
 element('pause').onclick = pause
 element('resume').onclick = () => start('Continuing where it stopped.')
-element('retry').onclick = again
+element('retry').onclick = restart
 element('cancel').onclick = cancel
 element('another').onclick = () => show('idle', '')
 
 window.addEventListener('dragover', (event) => {
-  event.preventDefault() // or the browser would open the file
+  event.preventDefault() // without this, the browser opens the file
   document.body.classList.add('dragging')
 })
 window.addEventListener('dragleave', (event) => {
@@ -307,10 +309,10 @@ window.addEventListener('drop', (event) => {
 })
 
 window.addEventListener('online', () => {
-  if (state === 'waiting') again()
+  if (state === 'waiting') restart()
 })
 setInterval(() => {
-  if (state === 'uploading' && performance.now() - movedAt > STALLED_MS) again()
+  if (state === 'uploading' && performance.now() - movedAt > STALLED_MS) restart()
 }, 1000)
 
 show('idle', '')

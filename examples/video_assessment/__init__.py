@@ -1,4 +1,5 @@
-"""A small pipeline that hears of finished uploads and assesses the videos.
+"""A small pipeline that receives callbacks for finished uploads and assesses the videos.
 
-hooks.py reads a callback, store.py keeps it, assess.py looks at the video, app.py ties them together, pages.py shows.
+hooks.py verifies and reads a callback, store.py stores jobs and results, assess.py decodes a video, pages.py makes the
+HTML pages, and app.py is the web service.
 """

@@ -1,4 +1,4 @@
-"""python -m examples.video_assessment: the service under uvicorn."""
+"""python -m examples.video_assessment: runs the service under uvicorn."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from .app import Settings, create_app
 
 
 class Announcing(uvicorn.Server):
-    """Prints where it listens, once it does."""
+    """A server that prints its address once it listens."""
 
     async def startup(self, sockets: object = None) -> None:
         await super().startup()
@@ -24,13 +24,13 @@ def main() -> None:
     env = os.environ.get
     parser = argparse.ArgumentParser("python -m examples.video_assessment", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=9000, help="0 picks a free one and prints it")
+    parser.add_argument("--port", type=int, default=9000, help="0: a free port, which is printed")
     parser.add_argument("--videos-dir", default=env("VIDEO_ASSESSMENT_VIDEOS_DIR", "./uploads"))
     parser.add_argument("--database", default=env("VIDEO_ASSESSMENT_DATABASE", "./assessments.sqlite3"))
     parser.add_argument("--secret", default=env("VIDEO_ASSESSMENT_SECRET", ""), help="shared with the upload server")
     given = parser.parse_args()
     if not given.secret:
-        sys.exit("give --secret, the whsec_... that the upload server has as --webhook-secret")
+        sys.exit("--secret is missing: give the upload server's --webhook-secret (whsec_...)")
     app = create_app(Settings(given.secret, Path(given.videos_dir), Path(given.database)))
     Announcing(uvicorn.Config(app, host=given.host, port=given.port, log_level="warning", ws="none")).run()
 

@@ -1,4 +1,4 @@
-"""The service: POST /hooks hears, a worker assesses, GET /assessments tells."""
+"""The service: POST /hooks receives callbacks, a worker assesses the videos, GET /assessments shows the results."""
 
 import asyncio
 import logging
@@ -18,18 +18,18 @@ from .assess import NotAVideo, assess
 from .hooks import BadHook, BadSignature, read_hook
 from .store import Store
 
-MAX_BODY = 1024 * 1024  # bytes; a hook has a few kilobytes
-MOST_LISTED = 1000
+MAX_BODY = 1024 * 1024  # bytes; a callback has a few kilobytes
+MAX_LISTED = 1000
 
 log = logging.getLogger("video_assessment")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the service runs."""
+    """The service's settings."""
 
     secret: str  # shared with the upload server: whsec_ and Base64
-    videos_dir: Path  # the upload folder, as this host sees it
+    videos_dir: Path  # the upload folder's path on this host
     database: Path
 
 
@@ -41,16 +41,16 @@ def create_app(settings: Settings) -> Starlette:
     async def hooks(request: Request) -> Response:
         body = await read_body(request)
         if body is None:
-            return problem(413, f"a hook has at most {MAX_BODY} bytes")
+            return problem(413, f"the body is larger than {MAX_BODY} bytes")
         try:
             hook = read_hook(settings.secret, request.headers, body)
         except BadSignature as exc:
-            return problem(401, f"the signature is not right: {exc}")
+            return problem(401, f"the signature is not valid: {exc}")
         except BadHook as exc:
             return problem(422, str(exc))
         if hook is None:
             return JSONResponse({"ignored": "only finished uploads are assessed"})
-        assessment_id = await asyncio.to_thread(store.remember, hook)
+        assessment_id = await asyncio.to_thread(store.add, hook)
         if assessment_id is None:
             return JSONResponse({"repeated": hook.event_id})
         news.set()
@@ -58,8 +58,8 @@ def create_app(settings: Settings) -> Starlette:
 
     async def listing(request: Request) -> Response:
         limit = request.query_params.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 0 < int(limit) <= MOST_LISTED):
-            return problem(400, f"limit is a number from 1 to {MOST_LISTED}")
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 0 < int(limit) <= MAX_LISTED):
+            return problem(400, f"limit must be a number from 1 to {MAX_LISTED}")
         found = await asyncio.to_thread(store.newest, int(limit))
         return HTMLResponse(pages.listing(found)) if wants_html(request) else JSONResponse(found)
 
@@ -91,31 +91,31 @@ def create_app(settings: Settings) -> Starlette:
 
 
 async def work(store: Store, videos_dir: Path, news: asyncio.Event) -> None:
-    """Assess what waits, for ever; what a crash interrupted waits still."""
+    """Assess waiting videos until cancelled. A job that a crash interrupted is still waiting."""
     while True:
         news.clear()
         for job in await asyncio.to_thread(store.waiting):
-            await asyncio.to_thread(do, store, videos_dir, job)
+            await asyncio.to_thread(assess_one, store, videos_dir, job)
         await news.wait()
 
 
-def do(store: Store, videos_dir: Path, job: dict[str, Any]) -> None:
-    """Assess one video and keep the outcome."""
+def assess_one(store: Store, videos_dir: Path, job: dict[str, Any]) -> None:
+    """Assess one video and store the result."""
     try:
-        # The name alone: the volume may be mounted elsewhere here, and no path from outside leads out of the folder.
+        # Only the name is used: the volume may be mounted elsewhere on this host, and a path could leave the folder.
         path = (videos_dir / Path(job["path"]).name).resolve()
         if path.parent != videos_dir.resolve():
             raise NotAVideo(f"{job['path']} is not in the videos folder")
         store.done(job["id"], assess(path))
     except (NotAVideo, OSError) as exc:
         store.failed(job["id"], str(exc))
-    except Exception as exc:  # one video that breaks FFmpeg does not stop the others
-        log.exception("%s failed", job["id"])
+    except Exception as exc:  # an unexpected error in one video must not stop the others
+        log.exception("assessment %s failed", job["id"])
         store.failed(job["id"], f"{type(exc).__name__}: {exc}")
 
 
 async def read_body(request: Request) -> bytes | None:
-    """Return the body, or None when it is longer than a hook can be."""
+    """Return the body, or None if it is larger than MAX_BODY."""
     body = b""
     async for piece in request.stream():
         body += piece
@@ -125,7 +125,7 @@ async def read_body(request: Request) -> bytes | None:
 
 
 def wants_html(request: Request) -> bool:
-    """Return whether a browser asks."""
+    """Return whether the client accepts HTML, as browsers do."""
     return "text/html" in request.headers.get("accept", "")
 
 

@@ -1,4 +1,4 @@
-"""One callback: whether it is really from the upload server, and what it says."""
+"""Verifies that a callback is from the upload server, and reads it."""
 
 import json
 from collections.abc import Mapping
@@ -9,40 +9,40 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 
 class BadSignature(Exception):
-    """Not signed with our secret, or too long ago."""
+    """The callback is not signed with the shared secret, or its time differs too much from now."""
 
 
 class BadHook(Exception):
-    """Signed, but not what tusd's hooks look like; the text says what is missing."""
+    """The callback is signed, but does not have the form of a tusd hook; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """What a callback tells."""
+    """A callback for a finished upload."""
 
-    event_id: str  # the same for every repeat of the same event
+    event_id: str  # the same for every repeat of an event
     upload_id: str
-    path: str  # of the bytes, as the upload server sees them
-    filename: str  # as the uploader calls it; "" when he does not say
+    path: str  # of the file, on the upload server
+    filename: str  # from the client's metadata; "" if there is none
     size: int  # bytes
 
 
 def read_hook(secret: str, headers: Mapping[str, str], body: bytes) -> Hook | None:
-    """Return what a signed callback tells, None when no upload is finished. Raises BadSignature, BadHook."""
+    """Verify and read a callback; None if it is not for a finished upload. Raises BadSignature, BadHook."""
     try:
         Webhook(secret).verify(body, dict(headers), json_parse=False)
-    except (WebhookVerificationError, ValueError) as exc:  # ValueError: a signature that is no Base64, no UTF-8
+    except (WebhookVerificationError, ValueError) as exc:  # ValueError: not Base64 or not UTF-8
         raise BadSignature(str(exc)) from exc
     try:
         return parse_hook(headers["webhook-id"], json.loads(body))
     except (ValueError, RecursionError) as exc:
-        raise BadHook(f"the body is no JSON: {exc}") from exc
+        raise BadHook(f"the body is not JSON: {exc}") from exc
 
 
 def parse_hook(event_id: str, hook: Any) -> Hook | None:
-    """Return what tusd's hook JSON tells, None when no upload is finished. Raises BadHook."""
+    """Read tusd's hook JSON; None if it is not for a finished upload. Raises BadHook."""
     try:
-        if hook["Type"] != "post-finish":  # the others have other fields: before creation there is no Storage
+        if hook["Type"] != "post-finish":  # other types have other fields: pre-create has no Storage
             return None
         upload = hook["Event"]["Upload"]
         metadata = upload.get("MetaData") or {}
@@ -54,15 +54,15 @@ def parse_hook(event_id: str, hook: Any) -> Hook | None:
             upload["Size"],
         )
     except (KeyError, TypeError, AttributeError) as exc:
-        raise BadHook(f"the body is no tusd hook: {type(exc).__name__} {exc}") from exc
+        raise BadHook(f"the body is not a tusd hook: {type(exc).__name__} {exc}") from exc
     for text in (found.upload_id, found.path, found.filename):
         if not isinstance(text, str) or not encodable(text):
-            raise BadHook("the body is no tusd hook: ID, Storage.Path and MetaData are texts")
+            raise BadHook("the body is not a tusd hook: ID, Storage.Path and MetaData must be strings")
     if type(found.size) is not int or not 0 <= found.size < 2**63:
-        raise BadHook("the body is no tusd hook: Size is a number of bytes")
+        raise BadHook("the body is not a tusd hook: Size must be a number of bytes")
     return found
 
 
 def encodable(text: str) -> bool:
-    """Return whether the text can be stored: JSON can hold halves of characters, UTF-8 cannot."""
+    """Return whether the text can be stored as UTF-8: JSON may contain single surrogates, UTF-8 may not."""
     return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,4 +1,4 @@
-"""The assessments for people: plain HTML, everything from outside escaped."""
+"""The HTML pages. All text from outside is escaped."""
 
 from collections.abc import Sequence
 from html import escape
@@ -16,10 +16,10 @@ a { color: LinkText; }
 
 
 def page(title: str, content: str, *, refresh: bool) -> str:
-    """Return a whole page; with refresh it looks again every 2 s."""
-    again = '<meta http-equiv="refresh" content="2">' if refresh else ""
+    """Return a whole page; with refresh the browser reloads it every 2 s."""
+    reload = '<meta http-equiv="refresh" content="2">' if refresh else ""
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8">{again}<title>{escape(title)}</title>'
+        f'<!doctype html><html lang="en"><meta charset="utf-8">{reload}<title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style>'
         f"<h1>{escape(title)}</h1>{content}</html>"
     )
@@ -28,7 +28,7 @@ def page(title: str, content: str, *, refresh: bool) -> str:
 def listing(found: Sequence[dict[str, Any]]) -> str:
     """Return the page with all assessments."""
     if not found:
-        return page("Assessments", "<p>Nothing yet. Upload a video and look again.</p>", refresh=True)
+        return page("Assessments", "<p>No assessments yet. Upload a video.</p>", refresh=True)
     rows = "".join(row(one) for one in found)
     head = "<tr><th>Video<th>Duration<th>Resolution<th>Frames/s<th>Codec<th>State</tr>"
     waiting = any(one["state"] == "waiting" for one in found)
@@ -48,7 +48,7 @@ def row(one: dict[str, Any]) -> str:
 
 
 def state(one: dict[str, Any]) -> str:
-    """Return how it stands with an assessment, in words."""
+    """Return the state of an assessment in words."""
     if one["state"] == "done" and not one["assessment"]["decodes_to_end"]:
         return '<span class="broken">does not decode to the end</span>'
     words = {"done": "decodes to the end", "failed": escape(one["reason"]), "waiting": "waiting"}

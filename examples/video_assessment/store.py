@@ -1,4 +1,4 @@
-"""What was heard and what was found, in SQLite. Every function is one transaction."""
+"""Jobs and results, in SQLite. Every method is one transaction."""
 
 import json
 import secrets
@@ -16,7 +16,7 @@ from .hooks import Hook
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS assessments (
     id         TEXT PRIMARY KEY,
-    event_id   TEXT NOT NULL UNIQUE,  -- the webhook-id: a repeat finds it there
+    event_id   TEXT NOT NULL UNIQUE,  -- the webhook-id, so that a repeat is not added
     upload_id  TEXT NOT NULL,
     path       TEXT NOT NULL,
     filename   TEXT NOT NULL,
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS assessments (
 
 
 class Store:
-    """The assessments in one file; a short connection for each step, safe in any thread."""
+    """The assessments, in one database file. Each step opens its own connection, so any thread can call it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -38,8 +38,8 @@ class Store:
         with self._transaction() as db:
             db.executescript("PRAGMA journal_mode = WAL;" + SCHEMA)
 
-    def remember(self, hook: Hook) -> str | None:
-        """Keep a job for this event and return its assessment id; None when the event was heard before."""
+    def add(self, hook: Hook) -> str | None:
+        """Store a job for this event and return the assessment's id; None if the event was received before."""
         assessment_id = secrets.token_hex(8)
         with self._transaction() as db:
             inserted = db.execute(
@@ -50,17 +50,17 @@ class Store:
         return assessment_id if inserted.rowcount else None
 
     def waiting(self) -> list[dict[str, Any]]:
-        """Return the jobs that are to be done, the oldest first."""
+        """Return the waiting jobs, the oldest first."""
         return self._rows("WHERE state = 'waiting' ORDER BY heard_at")
 
     def done(self, assessment_id: str, assessment: Assessment) -> None:
-        """Keep what was found."""
+        """Store the result of a job."""
         text = json.dumps(asdict(assessment))
         with self._transaction() as db:
             db.execute("UPDATE assessments SET state = 'done', assessment = ? WHERE id = ?", (text, assessment_id))
 
     def failed(self, assessment_id: str, reason: str) -> None:
-        """Keep why nothing could be found."""
+        """Store why a job failed."""
         with self._transaction() as db:
             db.execute("UPDATE assessments SET state = 'failed', reason = ? WHERE id = ?", (reason, assessment_id))
 
@@ -69,7 +69,7 @@ class Store:
         return self._rows("ORDER BY heard_at DESC LIMIT ?", limit)
 
     def one(self, assessment_id: str) -> dict[str, Any] | None:
-        """Return the assessment with this id."""
+        """Return the assessment with this id, None if there is none."""
         return next(iter(self._rows("WHERE id = ?", assessment_id)), None)
 
     def _rows(self, clause: str, *values: object) -> list[dict[str, Any]]:
@@ -85,7 +85,7 @@ class Store:
         }
         try:
             with db:
-                db.execute("PRAGMA synchronous = FULL")  # what was answered with 202 survives a crash
+                db.execute("PRAGMA synchronous = FULL")  # a job that was answered with 202 survives a crash
                 yield db
         finally:
             db.close()

@@ -18,9 +18,9 @@ def make_video(
     index_first: bool = False,
     live: bool = False,
 ) -> Path:
-    """Write an H.264 video of moving noise, which does not compress: about 1 MB a second. Returns the path.
+    """Write an H.264 video and return its path. It shows noise, which does not compress: about 1 MB per second.
 
-    index_first puts an MP4's index before the pictures; live makes a Matroska file as a stream that nobody ended.
+    index_first: put an MP4's index before the frames. live: write a Matroska file without a duration, as for a stream.
     """
     noise = np.random.default_rng(0)
     options = {"movflags": "faststart"} if index_first else {"live": "1"} if live else {}
@@ -37,8 +37,8 @@ def make_video(
     return path
 
 
-def turned(mp4: bytes) -> bytes:
-    """Return the video with the note to show it turned by 90 degrees, in the matrix of ISO/IEC 14496-12, 8.3.2."""
-    matrix = mp4.index(b"tkhd") + 4 + 40  # version 0: 40 bytes of flags, times, id, duration, layer and volume
+def rotated(mp4: bytes) -> bytes:
+    """Return the video with a rotation by 90 degrees in its track header's matrix (ISO/IEC 14496-12, 8.3.2)."""
+    matrix = mp4.index(b"tkhd") + 4 + 40  # in version 0, 40 bytes stand before the matrix
     quarter = pack(">9i", 0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000)
     return mp4[:matrix] + quarter + mp4[matrix + len(quarter) :]
