@@ -1,4 +1,4 @@
-"""Chromium, the pages that are opened in it, and a person in front of one."""
+"""Chromium, a server for static pages, and a person who uses a page."""
 
 import functools
 import shutil
@@ -14,8 +14,8 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 from tests.support.processes import eventually
 
 MIB = 1024 * 1024
-SLOW = 3 * MIB  # bytes a second, all requests together: a cut falls into the middle of a file
-WAIT_MS = 20_000  # two cores shared by many processes
+SLOW = 3 * MIB  # bytes per second for all requests together, so that a cut falls into the middle of a file
+WAIT_MS = 20_000  # long, because many processes share two cores
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """A headless Chromium for the length of the block."""
+    """Run a headless Chromium for the length of the with block."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next(filter(None, map(shutil.which, names)), None)
     assert path, f"none of {', '.join(names)} is on PATH: these tests need Chromium"
@@ -45,7 +45,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """A static server of a folder for the length of the block; gives its URL, another origin than the uploads'."""
+    """Serve a folder for the length of the with block; yield the URL, which is another origin than the uploads'."""
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))) as httpd:
         thread = threading.Thread(target=httpd.serve_forever)
         thread.start()
@@ -63,7 +63,7 @@ class Sent(NamedTuple):
 
 
 class Person:
-    """A person in front of a page, and what the browser sends for them."""
+    """A person who uses a page, with the requests that the browser sends for them."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -85,7 +85,7 @@ class Person:
         return [sent.method for sent in self.requests]
 
     def patched(self) -> list[str]:
-        """Return the URLs of the uploads that bytes were sent to, each once, in order."""
+        """Return the URLs of all PATCH requests, each once, in order."""
         return list(dict.fromkeys(sent.url for sent in self.requests if sent.method == "PATCH"))
 
     def latest(self) -> str:
@@ -93,16 +93,16 @@ class Person:
         return next(sent.url for sent in reversed(self.requests) if sent.method == "PATCH")
 
     def limit(self, rate: int) -> None:
-        """Let the browser send no more than this, in bytes a second; -1 is no limit."""
+        """Limit the rate at which the browser sends, in bytes per second; -1 is no limit."""
         conditions = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": rate}
         self._network.send("Network.emulateNetworkConditions", conditions)
 
     def press(self, button: str) -> None:
-        """Press a button that is there or will be."""
+        """Press a button, once it is visible."""
         self.page.get_by_role("button", name=button, exact=True).click()
 
     def eventually(self, probe: Callable[[], T | Literal[False] | None]) -> T:
-        """Return the first true value of probe, while the browser's events come in."""
+        """Call probe until it returns a true value, and return that; meanwhile the browser's events are handled."""
 
         def probe_it() -> T | Literal[False] | None:
             self.page.evaluate("0")
@@ -116,9 +116,9 @@ P = TypeVar("P", bound=Person)
 
 @contextmanager
 def at_page(browser: Browser, url: str, person: Callable[[Page], P]) -> Iterator[P]:
-    """A person at a page for the length of the block, with a browser profile of their own, behind a slow line.
+    """Open a page for the length of the with block, on a slow line and in a new browser profile; yield its user.
 
-    Fails at the end when the page had faults.
+    It raises AssertionError at the end if the page had JavaScript errors.
     """
     context = browser.new_context()
     try:

@@ -1,4 +1,4 @@
-"""The contents of uploads as digests, which stay short when two of them differ in a test."""
+"""Digests of the contents of uploads. In a failed comparison they are shorter than the contents."""
 
 import hashlib
 from pathlib import Path
@@ -7,10 +7,10 @@ from tests.support.tus import upload_id
 
 
 def sha256(content: bytes) -> str:
-    """Return the SHA-256 of a content."""
+    """Return the SHA-256 of content, in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def stored(folder: Path, url: str) -> str:
-    """Return the SHA-256 of the upload's bytes on the disk of a server that runs in the folder."""
+    """Return the SHA-256 of an upload's file; folder: of start_server()."""
     return sha256((folder / "uploads" / upload_id(url)).read_bytes())

@@ -1,4 +1,4 @@
-"""A real disk of its own for a test: an ext4 image, mounted. It needs root."""
+"""A small disk of its own for a test: an ext4 image, mounted. It needs root."""
 
 import subprocess
 from collections.abc import Iterator
@@ -9,18 +9,21 @@ SIZE = 32 * 1024 * 1024  # bytes
 
 
 def image_of(folder: Path) -> Path:
-    """Return the file that a small disk at this folder is in."""
+    """Return the path of the image file of the small disk at this folder."""
     return folder.with_name(folder.name + ".image")
 
 
 def mount(image: Path, folder: Path) -> None:
-    """Mount the file system that is in a file."""
+    """Mount the file system in an image file."""
     subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
 
 
 @contextmanager
 def small_disk(folder: Path, *, block: int | None = None) -> Iterator[Path]:
-    """A file system of 32 MiB at a new folder for the length of the block; block is the size of its own, in bytes."""
+    """Mount a file system of 32 MiB at a new folder for the length of the with block.
+
+    block: the size of a file system block in bytes, with no blocks reserved for root; None: ext4's defaults.
+    """
     image = image_of(folder)
     folder.mkdir()
     with image.open("wb") as file:

@@ -1,10 +1,10 @@
-"""Folders for ledgers that are tested without a storage."""
+"""A folder for tests of a ledger without a storage."""
 
 import secrets
 
 
 class NewFolder:
-    """ports.Folder of a folder that was never used; has_them says whether it looks as if uploads were in it."""
+    """A ports.Folder, by default of a folder that was never used; has_them: whether it contains uploads."""
 
     def __init__(self, identity: str | None = None, *, has_them: bool = False) -> None:
         self.text = identity

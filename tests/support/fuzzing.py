@@ -1,4 +1,4 @@
-"""Requests that no client should send: random ones from a seed, and what a server may answer to them."""
+"""Random malformed requests, made from a seed, and checks of the answers to them."""
 
 import base64
 import json
@@ -10,11 +10,11 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-ANSWER_S = 12.0  # the read timeout, the lease wait and the linger of a refusal together, on a busy machine
-SILENT_S = 0.5  # an answer that is whole, and then this long nothing: the connection is kept open for the next request
-LONG = 70_000  # bytes; over every limit that servers have for a line
+ANSWER_S = 12.0  # covers the read timeout, the lease wait and the time a refused connection stays open
+SILENT_S = 0.5  # after a whole answer and this long without data, the server keeps the connection open
+LONG = 70_000  # bytes; above every server's limit for a line
 
-FORBIDDEN_HEADER = "x-injected"  # of an answer: only the text of a request names it
+FORBIDDEN_HEADER = "x-injected"  # in an answer it means that text from a request became a header
 
 METHODS = (b"POST", b"PATCH", b"HEAD", b"GET", b"DELETE", b"OPTIONS")
 ODD_METHODS = (
@@ -68,11 +68,11 @@ ODD_NAMES = (
 
 
 def pair(value: bytes) -> bytes:
-    """Return one pair of Upload-Metadata that is a file's name."""
+    """Return a pair of Upload-Metadata with a filename."""
     return b"filename " + base64.b64encode(value)
 
 
-# What is odd in one header and would be dull in another; the lists above are tried everywhere.
+# Odd values for a particular header. The lists above are used for every header.
 ODD: Mapping[bytes, Sequence[bytes]] = {
     b"Tus-Resumable": (b"1.0.0", b"0.2.2", b"1.0", b"1.0.0 ", b"1.0.0,1.0.0", b"v1.0.0", b"2.0.0"),
     b"Upload-Offset": ODD_NUMBERS,
@@ -144,7 +144,7 @@ ODD: Mapping[bytes, Sequence[bytes]] = {
     b"Authorization": (b"Basic eA==", b"\xff"),
 }  # fmt: skip
 
-# The headers that a method looks at; the others are tried less often.
+# The headers that matter for a method. The others are used less often.
 READ: Mapping[bytes, Sequence[bytes]] = {
     b"POST": (b"Upload-Length", b"Upload-Defer-Length", b"Upload-Metadata", b"Upload-Concat", b"Upload-Checksum"),
     b"PATCH": (b"Upload-Offset", b"Upload-Length", b"Upload-Checksum", b"Content-Type", b"Content-Length", b"Expect"),
@@ -164,12 +164,12 @@ BAD_CHUNKS = (
 
 
 @dataclass
-class Shot:
-    """One connection: what is sent on it."""
+class FuzzRequest:
+    """What to send on one connection."""
 
     data: bytes
-    whole: bool = True  # the head of the request is there to its end, so that an answer is due
-    reset: bool = False  # the client goes away right after it, without reading
+    whole: bool = True  # the head is complete, so an answer is required
+    reset: bool = False  # the client resets the connection after sending, without reading
 
     @property
     def is_head(self) -> bool:
@@ -178,7 +178,7 @@ class Shot:
 
 @dataclass
 class Answer:
-    """One response, or what came of it."""
+    """One final response."""
 
     status: int
     headers: Mapping[str, str]
@@ -187,33 +187,37 @@ class Answer:
 
 @dataclass
 class Outcome:
-    """What came back on one connection."""
+    """What was received on one connection."""
 
     answers: list[Answer] = field(default_factory=list)
-    closed: bool = False  # by the server, in time
+    closed: bool = False  # the connection was closed in time
     took_s: float = 0.0
 
 
 def head_of(method: bytes, path: bytes, headers: Sequence[tuple[bytes, bytes]], version: bytes = b"HTTP/1.1") -> bytes:
-    """Return the head of a request, with its empty line."""
+    """Return the head of a request, including the empty line at its end."""
     lines = [b" ".join([method, path, version]), *(name + b": " + value for name, value in headers), b"", b""]
     return b"\r\n".join(lines)
 
 
-class Fuzz:
-    """Makes shots from a generator of random numbers: mostly a right request with one to three things broken."""
+class Fuzzer:
+    """Makes random requests, most of them valid but for one to three changes."""
 
-    def __init__(self, rng: random.Random, host: bytes, targets: Sequence[bytes], victims: Sequence[bytes]) -> None:
-        """targets, victims: ids of uploads that may, and that must not, be changed by a shot."""
+    def __init__(self, rng: random.Random, host: bytes, targets: Sequence[bytes], protected: Sequence[bytes]) -> None:
+        """targets: ids of uploads that a request may change; protected: ids of uploads that must not change.
+
+        Requests about protected uploads have a wrong Tus-Resumable, so the server must refuse them.
+        """
         self._rng = rng
         self._host = host
         self._targets = targets
-        self._victims = victims
+        self._protected = protected
 
-    def shot(self) -> Shot:
+    def request(self) -> FuzzRequest:
+        """Return the next random request."""
         rng = self._rng
-        victim = rng.random() < 0.25
-        upload_id = rng.choice(self._victims if victim else self._targets)
+        is_protected = rng.random() < 0.25
+        upload_id = rng.choice(self._protected if is_protected else self._targets)
         method = rng.choice(ODD_METHODS) if rng.random() < 0.1 else rng.choice(METHODS)
         path = self._path(method)
         body = rng.choice([b"", b"x", b"hello", rng.randbytes(300), rng.randbytes(rng.randrange(100_000))])
@@ -227,20 +231,20 @@ class Fuzz:
             if chunked:
                 headers = [one for one in headers if one[0] != b"Content-Length" or rng.random() < 0.1]
                 headers.append((b"Transfer-Encoding", b"chunked"))
-        if victim:
+        if is_protected:
             headers = [(name, value) for name, value in headers if b"1.0.0" not in value]
             headers.append((b"Tus-Resumable", rng.choice([b"1.0", b"0.2.2", b"", b"1.0.1", b"1.0.0.0", FULL_WIDTH])))
         version = rng.choice(VERSIONS) if rng.random() < 0.03 else b"HTTP/1.1"
         head = head_of(method, path, headers, version)
         if rng.random() < 0.02:
             head = head.replace(b"\r\n", rng.choice([b"\n", b"\r"]), rng.choice([1, 2, -1]))
-        if victim and b"1.0.0" in head.replace(b"1.0.0.0", b""):
+        if is_protected and b"1.0.0" in head.replace(b"1.0.0.0", b""):
             head = head.replace(b"1.0.0", b"1.0.9")
         data = (head + body).replace(b"{id}", upload_id).replace(b"{host}", self._host)
         whole = b"\r\n\r\n" in data
         if rng.random() < 0.03:
-            return Shot(data[: rng.randrange(len(data))], whole=False)
-        if rng.random() < 0.03 and not victim:
+            return FuzzRequest(data[: rng.randrange(len(data))], whole=False)
+        if rng.random() < 0.03 and not is_protected:
             data += rng.choice(
                 [
                     data,
@@ -251,7 +255,7 @@ class Fuzz:
                     b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
                 ]
             )
-        return Shot(data, whole, reset=rng.random() < 0.03)
+        return FuzzRequest(data, whole, reset=rng.random() < 0.03)
 
     def _path(self, method: bytes) -> bytes:
         if self._rng.random() < 0.12:
@@ -260,7 +264,7 @@ class Fuzz:
         return paths[0] if self._rng.random() < 0.5 else self._rng.choice(paths)
 
     def _baseline(self, method: bytes, body: bytes) -> list[tuple[bytes, bytes]]:
-        """Return the headers of a right request of this method."""
+        """Return the headers of a valid request with this method."""
         headers = [(b"Host", self._host), (b"Connection", b"close"), (b"Tus-Resumable", b"1.0.0")]
         if method == b"POST":
             headers.append((b"Upload-Length", b"%d" % (len(body) + self._rng.choice([0, 0, 7]))))
@@ -300,7 +304,7 @@ class Fuzz:
         return self._rng.choice(own if own and self._rng.random() < 0.85 else ODD_VALUES)
 
     def _odd_body(self, body: bytes) -> tuple[bytes, bool]:
-        """Return a body that does not fit its head, and whether it is chunked."""
+        """Return a body, usually one that does not match the head, and whether it is chunked."""
         rng = self._rng
         match rng.choice(["short", "long", "chunked", "chunked", "good chunks"]):
             case "short":
@@ -313,23 +317,23 @@ class Fuzz:
                 return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n", True
 
 
-def fire(address: tuple[str, int], shot: Shot) -> Outcome:
-    """Send the shot on a connection of its own and return what came back until the server closed it.
+def send(address: tuple[str, int], request: FuzzRequest) -> Outcome:
+    """Send a request on a connection of its own and return what is received until the server closes it.
 
-    A server that neither closes nor answers in ANSWER_S is seen by closed being False and no answer.
+    If the server neither answers nor closes in ANSWER_S, the outcome has no answer and is not closed.
     """
     outcome = Outcome()
     began = time.monotonic()
     received = b""
     with socket.create_connection(address, timeout=ANSWER_S) as sock:
         try:
-            sock.sendall(shot.data)
-            if shot.reset:
+            sock.sendall(request.data)
+            if request.reset:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 outcome.closed = True
                 return outcome
         except OSError:
-            pass  # the server has refused it before it was sent; what it said is read below
+            pass  # the server has refused it before all was sent; its answer is read below
         sock.settimeout(SILENT_S)
         while not outcome.closed and time.monotonic() - began < ANSWER_S:
             try:
@@ -337,17 +341,17 @@ def fire(address: tuple[str, int], shot: Shot) -> Outcome:
                 received += piece
                 outcome.closed = not piece
             except TimeoutError:
-                if not shot.whole or read_answers(received, shot.is_head):
+                if not request.whole or read_answers(received, request.is_head):
                     break
             except OSError:
                 outcome.closed = True
-    outcome.answers = read_answers(received, shot.is_head)
+    outcome.answers = read_answers(received, request.is_head)
     outcome.took_s = time.monotonic() - began
     return outcome
 
 
 def read_answers(received: bytes, to_head: bool) -> list[Answer]:
-    """Return the final responses in what was received; to_head: the first one has no body, whatever it says."""
+    """Return the final responses in the received bytes; to_head: the first one answers HEAD and has no body."""
     answers: list[Answer] = []
     while received.startswith(b"HTTP/1.1 "):
         head, end, received = received.partition(b"\r\n\r\n")
@@ -358,7 +362,7 @@ def read_answers(received: bytes, to_head: bool) -> list[Answer]:
         answer = Answer(int(lines[0].split()[1]), headers)
         if answer.status < 200:
             continue
-        # The HTTP parser's own refusal has a body even then.
+        # A refusal by the HTTP parser has a body even in answer to HEAD.
         if to_head and not answers and (not received or received.startswith(b"HTTP/1.1 ")):
             pass
         elif headers.get("transfer-encoding") == "chunked":
@@ -372,7 +376,7 @@ def read_answers(received: bytes, to_head: bool) -> list[Answer]:
 
 
 def read_chunks(received: bytes) -> tuple[bytes, bytes]:
-    """Return a chunked body and what comes behind it."""
+    """Return a chunked body and the bytes after it."""
     body = b""
     while match := re.match(rb"([0-9a-f]+)\r\n", received):
         start, size = match.end(), int(match[1], 16)
@@ -382,14 +386,14 @@ def read_chunks(received: bytes) -> tuple[bytes, bytes]:
     return body, received
 
 
-def judge(shot: Shot, outcome: Outcome) -> None:
-    """Raise AssertionError unless the server did right: whatever it was asked."""
-    assert outcome.closed or outcome.answers or not shot.whole, f"neither answered nor closed in {ANSWER_S} s"
+def check(request: FuzzRequest, outcome: Outcome) -> None:
+    """Raise AssertionError unless the outcome is one that every request may have."""
+    assert outcome.closed or outcome.answers or not request.whole, f"neither answered nor closed in {ANSWER_S} s"
     assert outcome.took_s < ANSWER_S + 1
 
     for answer in outcome.answers:
-        # 501 is what RFC 9112 asks for where the body has a transfer coding that is not known.
-        is_unknown_coding = answer.status == 501 and b"transfer-encoding" in shot.data.lower()
+        # RFC 9112 asks for 501 if the body has an unknown transfer coding.
+        is_unknown_coding = answer.status == 501 and b"transfer-encoding" in request.data.lower()
         assert 200 <= answer.status < 500 or is_unknown_coding, answer
         assert FORBIDDEN_HEADER not in answer.headers, answer
 
@@ -400,5 +404,5 @@ def judge(shot: Shot, outcome: Outcome) -> None:
             assert re.fullmatch("ERR_[A-Z_]+", problem["code"]), answer
             assert problem["action"] in ("fix", "resume", "retry", "restart"), answer
             assert problem["detail"], answer
-        if b"Invalid HTTP request received." != answer.body:  # said by the HTTP parser, which does not know tus
+        if b"Invalid HTTP request received." != answer.body:  # from the HTTP parser, which sends no tus headers
             assert "1.0.0" == answer.headers.get("tus-resumable"), answer

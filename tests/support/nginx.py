@@ -21,9 +21,9 @@ def temporary_paths(folder: Path) -> str:
 
 @contextmanager
 def running_nginx(folder: Path, text: str, url: str) -> Iterator[str]:
-    """An nginx with this configuration for the length of the block, which starts when nginx answers at url."""
+    """Run nginx with a configuration for the length of the with block, which begins when it answers at url."""
     nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    assert nginx, "these tests need nginx: apt-get install nginx-light"
+    assert nginx, "nginx is missing: apt-get install nginx-light"
     config = folder / f"nginx-{time.monotonic_ns()}.conf"
     config.write_text(f"daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;\n{text}")
     process = subprocess.Popen([nginx, "-c", str(config), "-p", str(folder)], stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""Node, and the JavaScript clients in tests/clients that run on it."""
+"""Node and the JavaScript clients in tests/clients."""
 
 import shutil
 import subprocess
@@ -8,14 +8,14 @@ CLIENTS = Path(__file__).parent.parent / "clients"
 
 
 def program(name: str) -> str:
-    """Return where a program is. Fails with a sentence when it is missing."""
+    """Return the path of a program. Raises AssertionError if it is missing."""
     path = shutil.which(name)
     assert path, f"{name} is not on PATH: these tests need Node 18 or newer, with npm"
     return path
 
 
 def install_clients() -> None:
-    """Install the packages of the clients as package-lock.json says, unless they are installed."""
+    """Install the clients' packages from package-lock.json, unless that is done already."""
     installed = CLIENTS / "node_modules" / ".package-lock.json"
     wanted = CLIENTS / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:

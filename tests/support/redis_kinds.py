@@ -1,4 +1,4 @@
-"""Redis as it is run in production: masters that Sentinels watch, and a Cluster. All real, all on 127.0.0.1."""
+"""Redis with Sentinels, and a Redis Cluster, from real processes on 127.0.0.1."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,7 +15,7 @@ MASTER = "uploads"
 
 @dataclass
 class Watched:
-    """A master, its replica, and three Sentinels that make the one of the other."""
+    """A master, its replica, and three Sentinels that promote the replica if the master fails."""
 
     master: Redis
     replica: Redis
@@ -27,12 +27,12 @@ class Watched:
         return f"redis+sentinel://{hosts}/{MASTER}/0"
 
     def master_port(self) -> int:
-        """Return the port of who is master, in the eyes of the first Sentinel."""
+        """Return the port of the current master according to the first Sentinel."""
         with redis.Redis(port=self.sentinels[0].port, decode_responses=True) as client:
             return int(client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)[1])
 
     def replicas(self) -> int:
-        """Return how many replicas the master has that are up to date."""
+        """Return the number of the master's replicas that are in sync."""
         with redis.Redis(port=self.master.port, decode_responses=True) as client:
             info = client.info("replication")
             return sum(info[f"slave{n}"]["state"] == "online" for n in range(info["connected_slaves"]))
@@ -40,7 +40,7 @@ class Watched:
 
 @contextmanager
 def running_sentinels(folder: Path, binary: Path | None = None) -> Iterator[Watched]:
-    """A master, a replica and three Sentinels for the length of the block."""
+    """Run a master, a replica and three Sentinels for the length of the with block."""
     with ExitStack() as stack:
         master = stack.enter_context(running_redis(folder / "master", binary))
         options = ("--replicaof", f"127.0.0.1 {master.port}", "--repl-diskless-sync-delay", "0")
@@ -58,13 +58,13 @@ def running_sentinels(folder: Path, binary: Path | None = None) -> Iterator[Watc
             stack.callback(sentinel.end)
             sentinels.append(sentinel)
         watched = Watched(master, replica, list(sentinels))
-        eventually(lambda: watched.replicas() == 1, what="the replica is up to date")
+        eventually(lambda: watched.replicas() == 1, what="the replica is in sync")
         eventually(lambda: all(sentinel.knows() for sentinel in sentinels), what="the Sentinels know each other")
         yield watched
 
 
 class Sentinel(Redis):
-    """redis-server --sentinel, which rewrites its configuration."""
+    """A redis-server --sentinel. It rewrites its configuration file."""
 
     def __init__(self, config: Path, folder: Path, binary: Path | None) -> None:
         super().__init__(folder, binary)
@@ -75,7 +75,7 @@ class Sentinel(Redis):
         return [str(self.binary), str(self._config), "--sentinel", *address]
 
     def knows(self) -> bool:
-        """Return whether it has found the two others and the replica."""
+        """Return whether it has found the two other Sentinels and the replica."""
         with redis.Redis(port=self.port, decode_responses=True) as client:
             seen = client.sentinel_master(MASTER)
             return bool(seen["num-other-sentinels"] == 2 and seen["num-slaves"] == 1)
@@ -83,7 +83,7 @@ class Sentinel(Redis):
 
 @contextmanager
 def running_cluster(folder: Path) -> Iterator[list[Redis]]:
-    """Three masters that share the slots for the length of the block."""
+    """Run a Cluster of three masters for the length of the with block."""
     with ExitStack() as stack:
         nodes = []
         for n in range(3):
@@ -103,7 +103,7 @@ def running_cluster(folder: Path) -> Iterator[list[Redis]]:
 
 
 def is_ok(node: Redis) -> bool:
-    """Return whether a node of a cluster knows that every slot is served, by three."""
+    """Return whether a node sees a complete Cluster of three nodes."""
     with redis.Redis(port=node.port, decode_responses=True) as client:
         info = client.execute_command("CLUSTER", "INFO")
     facts = info if isinstance(info, dict) else dict(line.split(":", 1) for line in info.split())
@@ -111,5 +111,5 @@ def is_ok(node: Redis) -> bool:
 
 
 def cluster_url(nodes: list[Redis]) -> str:
-    """Return the URL of a Cluster, by two of its nodes."""
+    """Return a URL for --redis-url that names two of the Cluster's nodes."""
     return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in nodes[:2])

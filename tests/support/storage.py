@@ -1,4 +1,4 @@
-"""What the tests of the storage share."""
+"""Helpers for the tests of the storage."""
 
 import json
 import os
@@ -9,17 +9,17 @@ from tusd_py.protocol.fileinfo import build_sidecar
 from tusd_py.protocol.upload import Upload
 from tusd_py.storage.file import FileStorage
 
-Open = Callable[..., FileStorage]  # the fixture that opens one like a replica of its own
+Open = Callable[..., FileStorage]  # the fixture that opens a storage as another replica would
 ID = "a" * 32
 UPLOAD = Upload(id=ID, length=10, offset=0, metadata="filename YS5tcDQ=", created_at=1.5)
 
 
 def nothing() -> None:
-    """No guard."""
+    """Do nothing: a guard for a writer without a lease."""
 
 
 async def written(storage: FileStorage, data: bytes, upload: Upload = UPLOAD) -> None:
-    """Write the first bytes of an upload."""
+    """Write data as the first bytes of an upload."""
     writer = await storage.open(upload, nothing)
     await writer.write([data], last=True)
     await writer.finish()
@@ -27,19 +27,19 @@ async def written(storage: FileStorage, data: bytes, upload: Upload = UPLOAD) ->
 
 
 def sidecar(**fields: object) -> str:
-    """Return the text of one of ours, with other fields."""
+    """Return the text of UPLOAD's sidecar with some fields replaced or added."""
     return json.dumps(json.loads(build_sidecar(UPLOAD, {})) | fields)
 
 
 def free(folder: Path) -> int:
-    """Return the free bytes of the file system that has the folder."""
+    """Return the free bytes of the folder's file system."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Fill the file system until only leave bytes are free; return the file that does it."""
-    filler = folder / ".tusd_py.filler"  # in no listing
+    """Fill the folder's file system until at most leave bytes are free; return the file that takes the space."""
+    filler = folder / ".tusd_py.filler"  # a name that no listing of uploads contains
     with filler.open("ab") as file:
         while free(folder) > leave:
             size = free(folder) - leave

@@ -1,4 +1,4 @@
-"""The requests of a tus client, bare: for tests that want to see every status and cut every connection."""
+"""Plain tus requests, for tests that check every status and cut connections."""
 
 import base64
 import socket
@@ -14,7 +14,7 @@ TIMEOUT_S = 30.0
 
 
 def create(url: str, length: int, **metadata: str) -> str:
-    """Return the URL of a new upload."""
+    """Create an upload and return its URL."""
     pairs = (f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in metadata.items())
     response = httpx.post(
         url,
@@ -26,7 +26,7 @@ def create(url: str, length: int, **metadata: str) -> str:
 
 
 def patch(url: str, offset: int, body: bytes, **headers: str) -> httpx.Response:
-    """Append the body at offset."""
+    """Send a PATCH with the body at offset; an underscore in a header's name stands for a hyphen."""
     return httpx.patch(
         url,
         content=body,
@@ -36,12 +36,12 @@ def patch(url: str, offset: int, body: bytes, **headers: str) -> httpx.Response:
 
 
 def head(url: str) -> httpx.Response:
-    """Ask for the offset."""
+    """Send a HEAD."""
     return httpx.head(url, headers=TUS, timeout=TIMEOUT_S)
 
 
 def offset_of(url: str) -> int:
-    """Return the offset that HEAD tells."""
+    """Send a HEAD and return its Upload-Offset."""
     response = head(url)
     assert 200 == response.status_code, response.status_code
     return int(response.headers["Upload-Offset"])
@@ -59,7 +59,7 @@ def on(url: str, other: str) -> str:
 
 @contextmanager
 def half_sent(url: str, offset: int, length: int, part: bytes, headers: str = "") -> Iterator[socket.socket]:
-    """A PATCH that announces length bytes, sends a part of them and then nothing: open and silent."""
+    """Send a PATCH that announces length bytes, but only a part of its body; yield the open connection."""
     parts = urlsplit(url)
     assert parts.hostname
     with socket.create_connection((parts.hostname, parts.port or 80), timeout=TIMEOUT_S) as sock:
@@ -73,7 +73,7 @@ def half_sent(url: str, offset: int, length: int, part: bytes, headers: str = ""
 
 
 def answer(sock: socket.socket) -> tuple[int, dict[str, str]]:
-    """Return status and headers (names in lower case) of the answer on a raw connection."""
+    """Read an answer from a connection; return its status and headers (names in lower case)."""
     received = b""
     while b"\r\n\r\n" not in received:
         piece = sock.recv(65536)

@@ -1,4 +1,4 @@
-"""The files of tusd's file store."""
+"""Files as tusd's file store writes them."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ from pathlib import Path
 def tusds_upload(
     folder: Path, name: str, size: int, metadata: dict[str, str] | None = None, path: str | None = None
 ) -> None:
-    """Make the files of an upload of 10 bytes as tusd makes them, with size bytes; path is where it says they are."""
+    """Write the files of an upload of 10 bytes that has received size bytes; path: the path in the .info file."""
     storage = {"Type": "filestore", "Path": path or str(folder / name), "InfoPath": str(folder / f"{name}.info")}
     info = {
         "ID": name,
